@@ -1,0 +1,2 @@
+//! cross
+fn main() {}

@@ -1,0 +1,26 @@
+//! Every environment variable the engine knows, declared once.
+//!
+//! Only `main` of a program reads them; nothing below asks.
+
+/// Where the repository is when `-r` is not given: a folder or a URL.
+pub const REPOSITORY: &str = "HOLDFAST_REPOSITORY";
+
+/// A file whose first line is the repository's password, when `--password-file` is not given.
+///
+/// There is deliberately no variable that holds the password itself: the environment of a process
+/// can be read by others of the same user.
+pub const PASSWORD_FILE: &str = "HOLDFAST_PASSWORD_FILE";
+
+/// The memory plan's total in bytes, a decimal number. Without it the engine plans for itself.
+pub const MEMORY_BYTES: &str = "HOLDFAST_MEMORY_BYTES";
+
+/// A descriptor the daemon writes one newline to, and closes, when it is ready to work.
+///
+/// The protocol is the one of s6 (`notification-fd`): no newline, not ready.
+pub const READY_DESCRIPTOR: &str = "HOLDFAST_READY_FD";
+
+/// A descriptor holding an exclusive `flock`, which the daemon keeps open as long as it lives.
+///
+/// A supervisor that was killed and comes back finds the lock taken and knows that the engine it
+/// started is still alive, whatever a PID file says.
+pub const LOCK_DESCRIPTOR: &str = "HOLDFAST_LOCK_FD";

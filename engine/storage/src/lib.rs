@@ -1,0 +1,1 @@
+//! Destinations as byte stores

@@ -1,0 +1,1 @@
+//! Build, read, check and compare Synology packages

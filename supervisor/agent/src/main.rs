@@ -1,0 +1,2 @@
+//! holdfast-supervisor
+fn main() {}

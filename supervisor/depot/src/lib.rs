@@ -1,0 +1,1 @@
+//! The depot: shelves of packages, the Package Center protocol, publishing

@@ -1,0 +1,1 @@
+//! The only room that touches DSM: a place that looks like the root of a Synology system

@@ -1,0 +1,1 @@
+//! Restart and upgrade policy as tables of state and event

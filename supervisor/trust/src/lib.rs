@@ -1,0 +1,1 @@
+//! Signed metadata: keys, signing, and the rules of the client

@@ -1,0 +1,1 @@
+//! The architecture rules, as tests that run

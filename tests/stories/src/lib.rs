@@ -1,0 +1,1 @@
+//! Stories: a user's day, told with the real programs
