@@ -24,3 +24,6 @@ pub const READY_DESCRIPTOR: &str = "HOLDFAST_READY_FD";
 /// A supervisor that was killed and comes back finds the lock taken and knows that the engine it
 /// started is still alive, whatever a PID file says.
 pub const LOCK_DESCRIPTOR: &str = "HOLDFAST_LOCK_FD";
+
+/// The engine's home, when `--home` is not given; see [`crate::layout`].
+pub const HOME: &str = "HOLDFAST_HOME";

@@ -1,0 +1,184 @@
+//! What the user typed, and nothing the world had to be asked for.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Backup that survives the NAS.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, propagate_version = true)]
+pub struct Arguments {
+    /// The repository: a folder, or file:///folder [environment: HOLDFAST_REPOSITORY]
+    #[arg(short, long, global = true, value_name = "LOCATION")]
+    pub repo: Option<String>,
+
+    /// A file whose first line is the repository's password [environment: HOLDFAST_PASSWORD_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// The engine's home, where identity and settings are kept [environment: HOLDFAST_HOME]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub home: Option<PathBuf>,
+
+    /// Print JSON, one document a line, for programs to read
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Print nothing but errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+
+    /// How much memory to use, such as 64M; without it, what suits this computer
+    #[arg(long, global = true, value_name = "SIZE")]
+    pub memory: Option<String>,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Be the daemon of this computer
+    Daemon,
+    #[command(flatten)]
+    OverHome(OverHome),
+    #[command(flatten)]
+    OverRepository(OverRepository),
+}
+
+/// Commands that talk to the daemon.
+#[derive(Debug, Subcommand)]
+pub enum OverHome {
+    /// What the daemon is doing, and how each backup set stands
+    Status,
+    /// Backup sets: what to protect, and where to
+    #[command(subcommand)]
+    Set(SetCommand),
+    /// Destinations: places that hold a repository
+    #[command(subcommand)]
+    Destination(DestinationCommand),
+    /// Print this computer's GUID
+    Guid,
+    /// Take over another computer's GUID and history from a destination
+    Adopt(Adopt),
+}
+
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// The GUID to take over
+    pub guid: String,
+    /// The destination that holds the old computer's snapshots
+    #[arg(long, value_name = "NAME")]
+    pub destination: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SetCommand {
+    /// Protect folders
+    Add(SetAdd),
+    /// List the sets
+    List,
+    /// Back a set up now, and wait for the end
+    Run {
+        /// The set's name
+        name: String,
+    },
+    /// Protect no longer; snapshots stay where they are
+    Remove {
+        /// The set's name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct SetAdd {
+    /// The set's name
+    pub name: String,
+    /// A folder or file to protect; may be given several times
+    #[arg(long = "path", value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// A glob pattern to leave out; may be given several times
+    #[arg(long = "exclude", value_name = "PATTERN")]
+    pub excludes: Vec<String>,
+    /// The destination's name
+    #[arg(long, value_name = "NAME")]
+    pub destination: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DestinationCommand {
+    /// Use a place; a repository is made there when there is none
+    Add {
+        /// The destination's name
+        name: String,
+        /// Where it is: a folder
+        location: String,
+    },
+    /// List the destinations
+    List,
+    /// Use a place no longer; what it holds is not touched
+    Remove {
+        /// The destination's name
+        name: String,
+    },
+}
+
+/// Commands over one repository, named as restic's.
+#[derive(Debug, Subcommand)]
+pub enum OverRepository {
+    /// Make a new repository
+    Init,
+    /// Back files and folders up into a new snapshot
+    Backup(Backup),
+    /// List snapshots
+    Snapshots,
+    /// List what a snapshot holds
+    Ls {
+        /// A snapshot's id, its beginning, or `latest`
+        snapshot: String,
+    },
+    /// Restore a snapshot into a folder
+    Restore(Restore),
+    /// Test whether the repository is sound
+    Check {
+        /// Read every pack, and test every byte
+        #[arg(long)]
+        read_data: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// What to back up
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// A glob pattern to leave out; may be given several times
+    #[arg(short, long = "exclude", value_name = "PATTERN")]
+    pub excludes: Vec<String>,
+    /// A tag for the snapshot; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// The computer's name in the snapshot, instead of this one's
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// The snapshot to compare with, instead of the newest of the same host and paths
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub parent: Option<String>,
+    /// Read every file again, whatever its attributes say
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// A snapshot's id, its beginning, or `latest`
+    pub snapshot: String,
+    /// The folder to restore into
+    #[arg(short, long, value_name = "FOLDER")]
+    pub target: PathBuf,
+    /// Read every restored file again and compare
+    #[arg(long)]
+    pub verify: bool,
+    /// Restore only what lies at or below this path of the snapshot; may be given several times
+    #[arg(short, long = "include", value_name = "PATH")]
+    pub includes: Vec<PathBuf>,
+}

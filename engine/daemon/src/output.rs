@@ -1,0 +1,76 @@
+//! What people and programs read: failures on standard error, results on standard output.
+
+use crate::failure::{Failure, exit};
+use std::process::ExitCode;
+
+/// Prints a failure, its remedy on a line of its own, and gives its exit code.
+pub fn failure(failure: &Failure) -> ExitCode {
+    eprintln!("holdfast: {failure}");
+    if let Some(remedy) = failure.remedy_text() {
+        eprintln!("  what to do: {remedy}");
+    }
+    ExitCode::from(failure.exit_code())
+}
+
+/// Prints what is wrong with a command line, or the help that was asked for.
+pub fn usage(refusal: &clap::Error) -> ExitCode {
+    let is_help = !refusal.use_stderr();
+    // A closed pipe is not worth a word: the reader has seen enough.
+    let _ = refusal.print();
+    if is_help { ExitCode::SUCCESS } else { ExitCode::from(exit::WRONG_USE) }
+}
+
+/// Prints one JSON document on one line.
+pub fn json(value: &impl serde::Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => line(&text),
+        Err(error) => eprintln!("holdfast: the answer cannot be shown as JSON: {error}"),
+    }
+}
+
+/// Prints one line; a closed pipe is not worth a word.
+pub fn line(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A number of bytes for people: `1.4 GiB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A time span for people: `3:07` or `2:05:09`.
+pub fn duration(seconds: u64) -> String {
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_short_enough_for_a_progress_bar() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(1000 << 20), "1.0 GiB");
+        assert_eq!(bytes(u64::MAX), "16384.0 PiB");
+        assert_eq!(duration(67), "1:07");
+        assert_eq!(duration(7509), "2:05:09");
+    }
+}
