@@ -1,1 +1,22 @@
-//! A NAS in a folder: Package Center, synopkg and the DSM that runs package scripts
+//! A Synology NAS in a folder, and what else a story needs: programs, trees of odd files, a judge.
+//!
+//! This room plays every part that is not ours. [`Nas`] is a folder that looks like the root of a
+//! Synology system; it installs, starts, upgrades and removes packages as DSM does: in its order,
+//! with its environment, its users and its links. [`Center`] asks a depot as Package Center asks.
+//! [`tree`] makes the files that break backups, [`compare`] says in which byte or attribute two
+//! trees differ, [`program`] finds (and builds) the real programs of the workspace.
+//!
+//! **Invariant:** nothing here is shared with what it judges. Packages are unpacked by the
+//! system's `tar` and their INFO is read by DSM's rules written down a second time: a mistake in
+//! `spk` cannot hide behind itself.
+//!
+//! **Not here:** knowledge of our own programs, except the names of their packages. Stories have
+//! that.
+
+pub mod compare;
+mod home;
+mod programs;
+pub mod tree;
+
+pub use home::TempHome;
+pub use programs::{Finished, Running, program, run};
