@@ -1,1 +1,24 @@
-//! The restic repository format, version 2, as values
+//! The restic repository format, version 2, as values.
+//!
+//! Everything a repository is made of can be turned into bytes and back here: [`id`]s, [`file`]
+//! names, sealed units ([`crypto`]), [`blob`]s, [`pack`]s. `FORMAT.md` beside this package says
+//! what is written, what is tolerated, and why.
+//!
+//! **Invariant:** what is written here, stock restic reads; trees are byte for byte what restic
+//! would write. Whatever comes in is bounded before it is parsed, and no bytes, however hostile,
+//! make it panic.
+//!
+//! **Not here:** disk, clock, network, random numbers: bytes, times and nonces come in as arguments.
+//! Nor which blobs exist, or in which order files are written: that is transfer's business.
+
+pub mod blob;
+pub mod compress;
+pub mod crypto;
+pub mod file;
+pub mod id;
+pub mod pack;
+
+pub use blob::{BlobKind, BlobOpener, BlobSealer, PackedBlob, SealedBlob};
+pub use crypto::{MasterKey, Nonce};
+pub use file::FileKind;
+pub use id::{Hasher, Id};
