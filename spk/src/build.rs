@@ -1,0 +1,1 @@
+//! Turning a manifest and built programs into SPK files.

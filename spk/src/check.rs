@@ -1,0 +1,1 @@
+//! What a NAS will not like about a package.

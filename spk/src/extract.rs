@@ -1,0 +1,1 @@
+//! Unpacking a package into a folder, safely.

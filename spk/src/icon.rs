@@ -1,0 +1,1 @@
+//! One picture, the icons of every DSM.

@@ -1,0 +1,1 @@
+//! package.toml: what a package is.
