@@ -1,1 +1,83 @@
-//! Destinations as byte stores
+//! Destinations as byte stores: places that keep the files of a repository.
+//!
+//! A [`Storage`] lists, reads, writes and removes whole files by [`Name`], and takes packs as
+//! streams. [`Folder`] is one: a folder with restic's layout, on any file system. What every
+//! storage must do is written down as a test that runs against each of them, the failing one
+//! included (`conformance`, behind the feature `testing`).
+//!
+//! **Invariant:** a file is there completely or not at all, under its final name, and stays after
+//! a power cut once `write` or `commit` returned. No file is ever overwritten. A destination that
+//! vanished (unplugged, unmounted, deleted) is reported as [`StorageError::Gone`] and never
+//! created again by a write.
+//!
+//! **Not here:** what the bytes mean. Nothing in this room has a key.
+
+mod errors;
+mod folder;
+mod location;
+mod name;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use errors::StorageError;
+pub use folder::Folder;
+pub use location::{LocationError, open};
+pub use name::Name;
+
+use engine_repository::{FileKind, Id};
+
+/// What every call of a storage answers.
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// A place that keeps a repository's files. All calls block; all may be made from any thread.
+pub trait Storage: Send + Sync {
+    /// Where it is, as the owner wrote it, fit for a message. Holds no secret.
+    fn location(&self) -> String;
+
+    /// Makes the empty layout of a repository. What is there already is left alone.
+    fn create(&self) -> Result<()>;
+
+    /// Calls `each` with the id and size in bytes of every file of a kind, in any order.
+    ///
+    /// Names that are no ids (temporary files, notes of the owner) are passed over. An error
+    /// returned by `each` ends the listing and is returned.
+    fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64) -> Result<()>) -> Result<()>;
+
+    /// The whole file, when it is not larger than `bytes_max`.
+    fn read(&self, name: Name, bytes_max: u64) -> Result<Vec<u8>>;
+
+    /// Fills `buffer` from the file's bytes at `offset`; a file that ends before is an error.
+    fn read_range(&self, name: Name, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// Stores a whole file durably. [`StorageError::AlreadyExists`] when the name is taken.
+    fn write(&self, name: Name, bytes: &[u8]) -> Result<()>;
+
+    /// Opens a pack whose id is not known yet; it becomes visible by [`PackFile::commit`].
+    fn create_pack(&self) -> Result<Box<dyn PackFile>>;
+
+    /// Removes a file. One that is not there is [`StorageError::NotFound`].
+    fn remove(&self, name: Name) -> Result<()>;
+
+    /// The file's size in bytes, `None` when it is not there.
+    fn size(&self, name: Name) -> Result<Option<u64>>;
+}
+
+/// A pack on its way in. Dropping it without a commit leaves nothing behind.
+pub trait PackFile: Send {
+    /// Adds bytes at the end.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Makes the pack durable and visible under its id. A pack of the same id that is already
+    /// there is kept, and the new one dropped: the same id means the same bytes.
+    fn commit(self: Box<Self>, id: Id) -> Result<()>;
+}
+
+/// Reads the whole listing of a kind into memory. For kinds known to be few.
+pub fn list_all(storage: &dyn Storage, kind: FileKind) -> Result<Vec<(Id, u64)>> {
+    let mut all = Vec::new();
+    storage.list(kind, &mut |id, bytes| {
+        all.push((id, bytes));
+        Ok(())
+    })?;
+    Ok(all)
+}

@@ -1,0 +1,8 @@
+//! What the tests of every room that uses a storage need: the conformance suite that each storage
+//! must pass, and [`Faulty`], a storage that fails on purpose.
+
+mod conformance;
+mod faulty;
+
+pub use conformance::conforms;
+pub use faulty::{Fault, Faulty};
