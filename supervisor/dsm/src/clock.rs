@@ -1,0 +1,44 @@
+//! The time on the box's own clock, in the box's own time zone.
+
+use nix::libc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Seconds since 1970.
+pub fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// `2026-11-21 23:14:05` where the box is.
+#[allow(unsafe_code)]
+pub fn local(seconds: u64) -> String {
+    let time = libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX);
+    // SAFETY: both pointers are to our own values; localtime_r fills the second or returns null.
+    let parts = unsafe {
+        let mut parts: libc::tm = std::mem::zeroed();
+        if libc::localtime_r(&time, &mut parts).is_null() {
+            return seconds.to_string();
+        }
+        parts
+    };
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+        parts.tm_year + 1900,
+        parts.tm_mon + 1,
+        parts.tm_mday,
+        parts.tm_hour,
+        parts.tm_min,
+        parts.tm_sec
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_so_that_texts_sort_as_times_do() {
+        let (early, late) = (local(1_000_000_000), local(1_000_000_061));
+        assert_eq!(early.len(), 19);
+        assert!(early < late && early.starts_with("2001-09-"), "{early}");
+    }
+}

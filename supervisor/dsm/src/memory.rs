@@ -1,0 +1,158 @@
+//! How much memory the box has, could give, and allows.
+//!
+//! Read by hand, because every convenient library was wrong somewhere (facts: cgroup v1's "no
+//! limit" taken for a limit, a parent's limit overlooked, no `MemAvailable` before Linux 3.14).
+//! Where `/proc/meminfo` cannot be read at all, the `sysinfo` library is asked.
+
+use crate::Dsm;
+use std::path::{Path, PathBuf};
+
+/// More levels of control groups are not walked.
+const CGROUP_LEVELS_MAX: usize = 32;
+
+/// Memory of the box in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What the kernel manages (`MemTotal`).
+    pub total_bytes: u64,
+    /// What could be had without swapping (`MemAvailable`, or its estimate).
+    pub available_bytes: u64,
+    /// The tightest limit of a control group above this process, if below the total.
+    pub cgroup_limit_bytes: Option<u64>,
+}
+
+impl Memory {
+    /// Reads the box. A folder that looks like a NAS may hold its own `proc/meminfo`; else the
+    /// running system's counts.
+    pub fn of(dsm: &Dsm) -> Self {
+        let running = Dsm::at("/");
+        let text =
+            dsm.system_text("/proc/meminfo").or_else(|| running.system_text("/proc/meminfo"));
+        let (total_bytes, available_bytes) =
+            text.and_then(|text| from_meminfo(&text)).unwrap_or_else(from_library);
+        let place = if dsm.system_text("/proc/self/cgroup").is_some() { dsm } else { &running };
+        let limit = cgroup_limit(place).filter(|limit| *limit < total_bytes);
+        Self { total_bytes, available_bytes, cgroup_limit_bytes: limit }
+    }
+}
+
+fn from_library() -> (u64, u64) {
+    // Knowing nothing, plan for the smallest box.
+    let Ok(mut system) = sysinfo::System::new() else { return (128 << 20, 64 << 20) };
+    system.refresh_memory();
+    (system.total_memory(), system.available_memory())
+}
+
+/// Total and available bytes from the text of `/proc/meminfo`.
+fn from_meminfo(text: &str) -> Option<(u64, u64)> {
+    let bytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let number: u64 = line.trim().split_ascii_whitespace().next()?.parse().ok()?;
+        number.checked_mul(1024)
+    };
+    let total = bytes("MemTotal")?;
+    let estimate = || {
+        // Before Linux 3.14: what is free or could be dropped, less what only looks droppable.
+        let free = bytes("MemFree")?;
+        let droppable = bytes("Buffers").unwrap_or(0) + bytes("Cached").unwrap_or(0);
+        Some(free + droppable.saturating_sub(bytes("Shmem").unwrap_or(0)))
+    };
+    let available = bytes("MemAvailable").or_else(estimate)?;
+    Some((total, available.min(total)))
+}
+
+/// The tightest limit on the way from the process's own control group to the root.
+fn cgroup_limit(dsm: &Dsm) -> Option<u64> {
+    let own = dsm.system_text("/proc/self/cgroup")?;
+    let limits = own.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let (mount, file) = match controllers {
+            "" => (v2_mount(dsm), "memory.max"),
+            list if list.split(',').any(|name| name == "memory") => {
+                (PathBuf::from("/sys/fs/cgroup/memory"), "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        tightest(dsm, &mount, Path::new(path), file)
+    });
+    limits.min()
+}
+
+/// Where version 2 is mounted: alone, or beside version 1.
+fn v2_mount(dsm: &Dsm) -> PathBuf {
+    let beside = Path::new("/sys/fs/cgroup/unified");
+    let is_beside = dsm.system_text(beside.join("cgroup.controllers")).is_some();
+    if is_beside { beside.to_owned() } else { PathBuf::from("/sys/fs/cgroup") }
+}
+
+fn tightest(dsm: &Dsm, mount: &Path, path: &Path, file: &str) -> Option<u64> {
+    let inside = path.strip_prefix("/").unwrap_or(path);
+    inside
+        .ancestors()
+        .take(CGROUP_LEVELS_MAX)
+        .filter_map(|level| dsm.system_text(mount.join(level).join(file)))
+        .filter_map(|text| text.trim().parse().ok())
+        .min()
+}
+
+/// How often the kernel ended a process for want of memory, as far as it counts that: the number
+/// of `oom_kill` in `/proc/vmstat` (Linux 4.13). Older kernels say nothing.
+pub fn oom_kills(dsm: &Dsm) -> Option<u64> {
+    let text = dsm.system_text("/proc/vmstat")?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn a_nas_with(files: &[(&str, &str)]) -> (tempfile::TempDir, Memory) {
+        let place = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = place.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let memory = Memory::of(&Dsm::at(place.path()));
+        (place, memory)
+    }
+
+    const NEW: &str = "MemTotal: 1048576 kB\nMemFree: 1024 kB\nMemAvailable: 524288 kB\n";
+    const OLD: &str = "MemTotal: 126976 kB\nMemFree: 4096 kB\nBuffers: 2048 kB\n\
+                       Cached: 30720 kB\nSwapCached: 0 kB\nShmem: 1024 kB\n";
+
+    #[test]
+    fn a_kernel_without_an_estimate_of_its_own_gets_ours() {
+        let (_place, memory) = a_nas_with(&[("proc/meminfo", OLD), ("proc/self/cgroup", "")]);
+        assert_eq!(memory.total_bytes, 124 * MIB);
+        assert_eq!(memory.available_bytes, 35 * MIB);
+        assert_eq!(memory.cgroup_limit_bytes, None);
+    }
+
+    #[test]
+    fn the_limit_of_a_parent_counts_and_no_limit_is_no_limit() {
+        let (_place, two) = a_nas_with(&[
+            ("proc/meminfo", NEW),
+            ("proc/self/cgroup", "0::/system.slice/pkg\n"),
+            ("sys/fs/cgroup/system.slice/pkg/memory.max", "max\n"),
+            ("sys/fs/cgroup/system.slice/memory.max", "268435456\n"),
+        ]);
+        assert_eq!(two.cgroup_limit_bytes, Some(256 * MIB));
+        assert_eq!(two.available_bytes, 512 * MIB);
+        let (_place, one) = a_nas_with(&[
+            ("proc/meminfo", NEW),
+            ("proc/self/cgroup", "5:cpu:/\n4:memory,hugetlb:/a\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ]);
+        assert_eq!(one.cgroup_limit_bytes, None);
+    }
+
+    #[test]
+    fn a_folder_without_proc_is_answered_for_by_the_running_system() {
+        let (_place, memory) = a_nas_with(&[]);
+        assert!(memory.total_bytes > 16 * MIB && memory.available_bytes <= memory.total_bytes);
+    }
+}

@@ -1,0 +1,173 @@
+//! Moving, copying and deleting whole folders of a package, through no link, in steps that can be
+//! run again: a power cut anywhere leaves every file in the old place or the new one.
+
+use crate::{DsmError, Folder, Kind, Result};
+use nix::fcntl::OFlag;
+use nix::unistd::UnlinkatFlags;
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+/// A deeper folder is not walked: nothing of ours is, and a planted one must not exhaust the stack.
+const DEPTH_MAX: usize = 64;
+
+/// Deletes `name` and everything in it. A link is removed, never what it points to.
+pub fn delete(folder: &Folder, name: &str) -> Result<()> {
+    delete_below(folder, OsStr::new(name), 0)
+}
+
+fn delete_below(folder: &Folder, name: &OsStr, depth: usize) -> Result<()> {
+    match folder.kind_os(name)? {
+        Kind::Missing => return Ok(()),
+        Kind::File | Kind::Other => return folder.unlink(name, UnlinkatFlags::NoRemoveDir),
+        Kind::Folder => {}
+    }
+    let inner = folder.inner_os(name)?;
+    check_depth(&inner, depth)?;
+    for child in inner.names()? {
+        delete_below(&inner, &child, depth + 1)?;
+    }
+    folder.unlink(name, UnlinkatFlags::RemoveDir)
+}
+
+/// Moves every entry of `from` into `to` that is not there yet; one that is there already keeps
+/// its place, and the moved one is put beside it as `NAME<suffix>`.
+///
+/// Returns how many entries were moved. Within one volume each is a single `rename`.
+pub fn merge(from: &Folder, to: &Folder, suffix: &str) -> Result<usize> {
+    let names = from.names()?;
+    for name in &names {
+        let mut free = name.clone();
+        let mut counter = 0;
+        while to.kind_os(&free)? != Kind::Missing {
+            counter += 1;
+            free = OsString::from(name);
+            free.push(suffix);
+            if counter > 1 {
+                free.push(format!(".{counter}"));
+            }
+        }
+        carry(from, name, to, &free)?;
+    }
+    if !names.is_empty() {
+        to.sync()?;
+        from.sync()?;
+    }
+    Ok(names.len())
+}
+
+/// Moves one entry: by `rename`, or, to another volume, by copying whole, then deleting.
+pub fn carry(from: &Folder, name: &OsStr, to: &Folder, new_name: &OsStr) -> Result<()> {
+    match from.move_to(name, to, new_name) {
+        Err(DsmError::Io { source, .. }) if source.raw_os_error() == Some(nix::libc::EXDEV) => {}
+        other => return other,
+    }
+    // Under a name of its own until it is whole, so that half a copy is never taken for the thing.
+    let mut partly = OsString::from(".partly-");
+    partly.push(new_name);
+    delete_below(to, &partly, 0)?;
+    copy(from, name, to, &partly, 0)?;
+    to.move_to(&partly, to, new_name)?;
+    to.sync()?;
+    delete_below(from, name, 0)
+}
+
+fn copy(from: &Folder, name: &OsStr, to: &Folder, new_name: &OsStr, depth: usize) -> Result<()> {
+    let meta = from.metadata_of(name)?;
+    if meta.is_dir() {
+        let inner = from.inner_os(name)?;
+        check_depth(&inner, depth)?;
+        let made = to.inner_or_make(&new_name.to_string_lossy(), 0o700)?;
+        for child in inner.names()? {
+            copy(&inner, &child, &made, &child, depth + 1)?;
+        }
+        made.set_mode(meta.permissions().mode())?;
+        made.sync()?;
+    } else if meta.is_file() {
+        let mut source = from.open_file_os(name, OFlag::O_RDONLY, 0)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let mut made = to.open_file_os(new_name, flags, 0o600)?;
+        let path = to.path().join(new_name);
+        let cannot = |error| DsmError::io("copy to", &path, error);
+        std::io::copy(&mut source, &mut made).map_err(cannot)?;
+        made.set_permissions(meta.permissions()).map_err(cannot)?;
+        if let Ok(modified) = meta.modified() {
+            let _ = made.set_modified(modified);
+        }
+        made.flush().and_then(|()| made.sync_all()).map_err(cannot)?;
+    } else if meta.file_type().is_symlink() {
+        let points_to = from.read_link(name)?;
+        nix::unistd::symlinkat(points_to.as_os_str(), to, new_name)
+            .map_err(|errno| DsmError::io("copy to", &to.path().join(new_name), errno))?;
+    } else {
+        // Sockets and pipes are worthless without the process that made them.
+        return Ok(());
+    }
+    if nix::unistd::geteuid().is_root() {
+        to.give(new_name, meta.uid(), meta.gid())?;
+    }
+    Ok(())
+}
+
+fn check_depth(folder: &Folder, depth: usize) -> Result<()> {
+    if depth >= DEPTH_MAX {
+        let cause = std::io::Error::other(format!("more than {DEPTH_MAX} folders deep"));
+        return Err(DsmError::io("walk", folder.path(), cause));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn deleting_a_folder_with_a_link_in_it_deletes_nothing_elsewhere() {
+        let (place, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("precious"), "x").unwrap();
+        fs::create_dir_all(place.path().join("var/log")).unwrap();
+        symlink(outside.path(), place.path().join("var/log/out")).unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        delete(&folder, "var").unwrap();
+        assert!(folder.is_empty().unwrap());
+        assert!(outside.path().join("precious").exists());
+    }
+
+    #[test]
+    fn what_is_there_already_keeps_its_place_and_nothing_is_lost() {
+        let place = tempfile::tempdir().unwrap();
+        for (path, text) in
+            [("old/identity", "1"), ("old/settings", "old"), ("new/settings", "new")]
+        {
+            fs::create_dir_all(place.path().join(path).parent().unwrap()).unwrap();
+            fs::write(place.path().join(path), text).unwrap();
+        }
+        let root = Folder::open(place.path()).unwrap();
+        let (old, new) = (root.inner("old").unwrap(), root.inner("new").unwrap());
+        assert_eq!(merge(&old, &new, ".dsm6").unwrap(), 2);
+        assert_eq!(new.names().unwrap(), ["identity", "settings", "settings.dsm6"]);
+        assert_eq!(new.read("settings", 9).unwrap().unwrap(), b"new");
+        assert_eq!(merge(&old, &new, ".dsm6").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_copy_to_another_volume_keeps_modes_times_and_links() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join("a/in")).unwrap();
+        fs::create_dir(place.path().join("b")).unwrap();
+        fs::write(place.path().join("a/in/secret"), "s").unwrap();
+        let secret = fs::File::open(place.path().join("a/in/secret")).unwrap();
+        secret.set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
+        secret.set_modified(std::time::UNIX_EPOCH).unwrap();
+        symlink("secret", place.path().join("a/in/link")).unwrap();
+        let root = Folder::open(place.path()).unwrap();
+        let (a, b) = (root.inner("a").unwrap(), root.inner("b").unwrap());
+        copy(&a, OsStr::new("in"), &b, OsStr::new("in"), 0).unwrap();
+        let meta = fs::metadata(place.path().join("b/in/secret")).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+        assert_eq!(meta.modified().unwrap(), std::time::UNIX_EPOCH);
+        assert_eq!(fs::read_link(place.path().join("b/in/link")).unwrap().to_str(), Some("secret"));
+    }
+}
