@@ -25,6 +25,7 @@ pub struct Limits {
 
 impl Limits {
     /// The limits as they are.
+    #[allow(clippy::unnecessary_cast)] // 32 bits wide on 32-bit boxes
     pub fn now(dsm: &Dsm) -> Self {
         let number = |path: &str| dsm.system_text(path)?.trim().parse().ok();
         Self {

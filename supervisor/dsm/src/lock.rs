@@ -9,9 +9,9 @@
 
 use crate::{DsmError, Folder, Result};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -67,10 +67,11 @@ fn holder(file: &File) -> std::result::Result<Option<i32>, Errno> {
     Ok((lock.l_type != libc::F_UNLCK as libc::c_short).then_some(lock.l_pid))
 }
 
-/// The lock a daemon inherits.
+/// The lock a daemon inherits. Dropping it closes our descriptor and unlocks nothing: the lock
+/// lives as long as the last copy of the descriptor.
 #[derive(Debug)]
 pub struct DaemonLock {
-    lock: Flock<File>,
+    lock: File,
     path: PathBuf,
 }
 
@@ -79,22 +80,22 @@ impl DaemonLock {
     pub fn take(folder: &Folder, name: &str) -> Result<Option<Self>> {
         let path = folder.path().join(name);
         let file = folder.open_file(name, OFlag::O_RDWR | OFlag::O_CREAT, 0o600)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(Self { lock, path })),
-            Err((_, Errno::EAGAIN)) => Ok(None),
-            Err((_, errno)) => Err(DsmError::io("lock", &path, errno)),
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { lock: file, path })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(DsmError::io("lock", &path, error)),
         }
     }
 
     /// Waits until the last holder is gone. For a thread of its own: it may take weeks.
     pub fn wait(folder: &Folder, name: &str) -> Result<()> {
         let path = folder.path().join(name);
-        let mut file = folder.open_file(name, OFlag::O_RDWR | OFlag::O_CREAT, 0o600)?;
+        let file = folder.open_file(name, OFlag::O_RDWR | OFlag::O_CREAT, 0o600)?;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusive) {
-                Ok(_lock) => return Ok(()),
-                Err((again, Errno::EINTR)) => file = again,
-                Err((_, errno)) => return Err(DsmError::io("lock", &path, errno)),
+            match file.lock() {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(DsmError::io("lock", &path, error)),
             }
         }
     }
@@ -114,7 +115,7 @@ impl AsFd for DaemonLock {
 /// Makes commands that start or stop wait for each other. Given back when dropped.
 #[derive(Debug)]
 pub struct TurnLock {
-    _lock: Flock<File>,
+    _file: File,
 }
 
 impl TurnLock {
@@ -125,21 +126,16 @@ impl TurnLock {
         patience: std::time::Duration,
     ) -> Result<Option<Self>> {
         let path = folder.path().join(name);
-        let mut file = Some(folder.open_file(name, OFlag::O_RDWR | OFlag::O_CREAT, 0o600)?);
-        let mut taken = None;
-        let mut refused = None;
+        let file = folder.open_file(name, OFlag::O_RDWR | OFlag::O_CREAT, 0o600)?;
+        let mut answer = Err(TryLockError::WouldBlock);
         crate::process::wait_until(patience, || {
-            let Some(candidate) = file.take() else { return true };
-            match Flock::lock(candidate, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => taken = Some(Self { _lock: lock }),
-                Err((again, Errno::EAGAIN | Errno::EINTR)) => file = Some(again),
-                Err((_, errno)) => refused = Some(errno),
-            }
-            file.is_none()
+            answer = file.try_lock();
+            !matches!(answer, Err(TryLockError::WouldBlock))
         });
-        match refused {
-            Some(errno) => Err(DsmError::io("lock", &path, errno)),
-            None => Ok(taken),
+        match answer {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(DsmError::io("lock", &path, error)),
         }
     }
 }
@@ -162,11 +158,9 @@ mod tests {
         let folder = Folder::open(place.path()).unwrap();
         let lock = DaemonLock::take(&folder, "x.lock").unwrap().unwrap();
         let inherited = lock.as_fd().try_clone_to_owned().unwrap();
-        // Closing without unlocking is what happens in a supervisor that is killed.
-        let still_taken = DaemonLock::take(&folder, "x.lock").unwrap();
-        assert!(still_taken.is_none());
-        drop(inherited);
         drop(lock);
+        assert!(DaemonLock::take(&folder, "x.lock").unwrap().is_none());
+        drop(inherited);
         assert!(DaemonLock::take(&folder, "x.lock").unwrap().is_some());
     }
 }
