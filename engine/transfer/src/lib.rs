@@ -1,1 +1,35 @@
-//! Backup, restore and check as bounded pipelines
+//! Moving data between a computer's folders and a repository: backup, restore, check.
+//!
+//! Everything starts with a [`Repository`], opened on a storage with a password. [`backup`],
+//! [`restore`] and [`check`] are pipelines of a few threads; every queue between them is bounded,
+//! and the bytes in all buffers together by the memory plan. They tell what happens as [`Event`]s
+//! and can be stopped by a [`Cancel`] within a second, at any point, leaving the repository sound.
+//!
+//! **Invariant:** packs are written before the index that names them, the index before the
+//! snapshot that needs it; so whatever happens in between, no snapshot lacks data. What is restored
+//! was found to have the sums it is named by. Nothing is written outside a restore's target.
+//!
+//! **Not here:** flags, settings, printing, schedules, what to keep. Nor what the bytes of a
+//! repository look like: that is the repository room's.
+
+mod backup;
+mod browse;
+mod budget;
+mod check;
+mod errors;
+mod events;
+mod index;
+mod locks;
+mod repository;
+mod restore;
+
+pub use backup::{BackupOutcome, BackupRequest, ParentChoice, SourceProblem, backup};
+pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
+pub use check::{CheckReport, CheckRequest, Finding, check};
+pub use errors::TransferError;
+pub use events::{Cancel, Event, Progress};
+pub use repository::{Repository, Who};
+pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
+
+/// What the calls of this room answer.
+pub type Result<T> = std::result::Result<T, TransferError>;

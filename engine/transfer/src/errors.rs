@@ -1,0 +1,167 @@
+//! Why a transfer could not be done, and what the owner can do about it.
+
+use engine_repository::Id;
+use engine_storage::{Name, StorageError};
+use std::io;
+use std::path::PathBuf;
+
+/// Any error of the room below that explains damage.
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a transfer could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// There is no repository at that place.
+    #[error("there is no repository in {location}")]
+    NoRepository {
+        /// The place.
+        location: String,
+    },
+    /// There is one already, where a new one was asked for.
+    #[error("there is a repository in {location} already")]
+    RepositoryExists {
+        /// The place.
+        location: String,
+    },
+    /// No key of the repository opens with the password.
+    #[error("the password does not open the repository in {location}")]
+    WrongPassword {
+        /// The place.
+        location: String,
+    },
+    /// Another program works in the repository and forbids what was asked.
+    #[error("the repository is locked by {holder} since {since}")]
+    Locked {
+        /// User, computer and process that hold the lock.
+        holder: String,
+        /// When the lock was last refreshed.
+        since: String,
+    },
+    /// Our own lock could not be kept up, so others may believe it abandoned.
+    #[error("the lock on the repository could not be refreshed in time")]
+    LockLost {
+        /// Why the last refresh failed.
+        #[source]
+        cause: Option<StorageError>,
+    },
+    /// A file of the repository is not what it should be.
+    #[error("{name} of the repository is damaged")]
+    Damaged {
+        /// The file.
+        name: Name,
+        /// What is wrong with it.
+        #[source]
+        cause: Cause,
+    },
+    /// A blob is in no pack that the index knows.
+    #[error("{kind} {id} is missing from the repository")]
+    BlobMissing {
+        /// Tree or data.
+        kind: &'static str,
+        /// The blob.
+        id: Id,
+    },
+    /// The destination failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// No snapshot is meant by that text.
+    #[error("{reason}")]
+    NoSnapshot {
+        /// Why none or not exactly one fits.
+        reason: String,
+    },
+    /// A pattern of what to leave out or to restore makes no sense.
+    #[error("`{pattern}` is not a pattern: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        reason: String,
+    },
+    /// A path to back up is not there. A backup set whose disk is not mounted is not empty.
+    #[error("{} cannot be read", path.display())]
+    Source {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// Nothing was named to back up.
+    #[error("nothing to back up: no path was named")]
+    NothingToBackUp,
+    /// The folder to restore to cannot be written.
+    #[error("could not {action} {}", path.display())]
+    Target {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// Somebody asked to stop.
+    #[error("stopped as asked")]
+    Cancelled,
+    /// The system gave no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// A value that cannot be written in the repository's format.
+    #[error("{what} cannot be written to the repository")]
+    Unwritable {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        cause: Cause,
+    },
+}
+
+impl TransferError {
+    /// What the owner can do.
+    pub fn remedy(&self) -> String {
+        let text = match self {
+            Self::NoRepository { .. } => {
+                "Check the place (is its disk connected and mounted?); a new repository is made \
+                 with `holdfast init`."
+            }
+            Self::RepositoryExists { .. } => {
+                "Use the one that is there, or name an empty folder for the new one."
+            }
+            Self::WrongPassword { .. } => {
+                "Check the password file: its first line is the password. The recovery sheet \
+                 printed when the repository was made has it too."
+            }
+            Self::Locked { .. } => {
+                "Wait until the other program is done. If it died, its lock is ignored 30 minutes \
+                 after the time shown, or at once by `restic unlock`."
+            }
+            Self::LockLost { .. } => {
+                "Check the connection to the destination, then run it again: what was stored is \
+                 kept."
+            }
+            Self::Damaged { .. } | Self::BlobMissing { .. } => {
+                "Run `holdfast check --read-data` to learn what else is damaged; have disk and \
+                 memory tested. A new backup stores again what the source still has."
+            }
+            Self::Storage(cause) => cause.remedy(),
+            Self::NoSnapshot { .. } => "`holdfast snapshots` lists them; `latest` is the newest.",
+            Self::Pattern { .. } => "Write it as a shell does: `*.tmp`, `**/cache`, `/home/*/x`.",
+            Self::Source { .. } => {
+                "Connect or mount its disk, or take the path out of the backup set. Nothing was \
+                 changed in the repository."
+            }
+            Self::NothingToBackUp => "Name at least one file or folder.",
+            Self::Target { .. } => {
+                "Check that the folder can be written to and that its disk has space, then \
+                 restore again: what is already right is written once more, not twice."
+            }
+            Self::Cancelled => "Run it again to go on: what was stored is kept.",
+            Self::Random => "Restart the computer; if it stays, its kernel is damaged.",
+            Self::Unwritable { .. } => "Report this with the message above.",
+        };
+        text.to_owned()
+    }
+}

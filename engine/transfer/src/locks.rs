@@ -1,0 +1,1 @@
+//! Locks, as restic has them.
