@@ -13,10 +13,16 @@
 //! **Not here:** knowledge of our own programs, except the names of their packages. Stories have
 //! that.
 
+mod center;
 pub mod compare;
 mod home;
+mod http;
+pub mod nas;
 mod programs;
 pub mod tree;
 
+pub use center::{Center, Offer, Row, fetch, md5};
 pub use home::TempHome;
-pub use programs::{Finished, Running, program, run};
+pub use http::Answer;
+pub use nas::{Dsm, Hardware, Nas, NasError, Shell};
+pub use programs::{Finished, Running, program, run, workspace};
