@@ -172,10 +172,6 @@ impl MasterKey {
     fn counter(&self, nonce: &Nonce) -> Counter<'_> {
         Counter::from_core(ctr::CtrCore::inner_iv_init(&self.cipher, nonce.into()))
     }
-
-    pub(crate) fn cipher_key(&self) -> &[u8; 32] {
-        &self.encrypt
-    }
 }
 
 impl Drop for MasterKey {
@@ -333,7 +329,7 @@ mod tests {
         let mut unit = Vec::new();
         key().seal_into([0xff; 16], &[0; 32], &mut unit).unwrap();
         let mut second = Default::default();
-        Aes256::new(key().cipher_key().into()).encrypt_block(&mut second);
+        Aes256::new(&key().encrypt.into()).encrypt_block(&mut second);
         assert_eq!(unit[32..48], second[..]);
     }
 }

@@ -1,7 +1,8 @@
 //! The restic repository format, version 2, as values.
 //!
 //! Everything a repository is made of can be turned into bytes and back here: [`id`]s, [`file`]
-//! names, sealed units ([`crypto`]), [`blob`]s, [`pack`]s. `FORMAT.md` beside this package says
+//! names, sealed units ([`crypto`]), [`blob`]s, [`pack`]s, the [`config`], [`key_file`]s,
+//! [`snapshot`]s, [`lock`]s. `FORMAT.md` beside this package says
 //! what is written, what is tolerated, and why.
 //!
 //! **Invariant:** what is written here, stock restic reads; trees are byte for byte what restic
@@ -13,12 +14,25 @@
 
 pub mod blob;
 pub mod compress;
+pub mod config;
 pub mod crypto;
 pub mod file;
 pub mod id;
+pub mod key_file;
+pub mod lock;
 pub mod pack;
+pub mod polynomial;
+pub mod snapshot;
+pub mod time;
+pub mod unpacked;
 
 pub use blob::{BlobKind, BlobOpener, BlobSealer, PackedBlob, SealedBlob};
+pub use config::{Config, Version};
 pub use crypto::{MasterKey, Nonce};
 pub use file::FileKind;
 pub use id::{Hasher, Id};
+pub use key_file::{KdfCost, KeyFile, KeyMaker};
+pub use lock::Lock;
+pub use polynomial::Polynomial;
+pub use snapshot::{Snapshot, Summary};
+pub use time::Time;
