@@ -1,0 +1,174 @@
+//! Compiling the programs for a target into `dist/<target>`.
+//!
+//! **Invariant:** a file appears in `dist` whole or not at all, and the same sources give the same
+//! bytes wherever the checkout and the cache lie: no path of the build machine gets in.
+
+use crate::Places;
+use crate::run::{RunError, run};
+use crate::targets::{Linking, PROGRAMS, Target};
+use crate::tools::Tools;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The cargo profile, described in the workspace's Cargo.toml.
+const PROFILE: &str = "nas";
+
+/// What the oldest ARM core and its C library lack; see the file.
+const OLD_CORE_SHIMS: &str = include_str!("native/armv5.c");
+
+/// Why a target was not built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The compiler or linker said no.
+    #[error("{} was not built", target.name)]
+    Compile {
+        /// The target.
+        target: &'static Target,
+        /// What went wrong.
+        #[source]
+        cause: RunError,
+    },
+    /// The file system said no.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The path in question.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl BuildError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Compile { target, .. } if target.arm.is_some() => {
+                "read the first error above; `undefined symbol` means a function newer than the \
+                 target's glibc floor, `AtomicU64` a dependency that 32-bit ARM cannot have"
+            }
+            Self::Compile { .. } => "read the first error above",
+            Self::Write { .. } => "make room there, and check whose folder it is",
+        }
+    }
+}
+
+/// Builds every program for `target` and puts it in `dist`; returns the finished files.
+pub fn build(
+    target: &'static Target,
+    places: &Places,
+    tools: &Tools,
+) -> Result<Vec<PathBuf>, BuildError> {
+    let shims = target.old_core_shims.then(|| compile_shims(target, places, tools)).transpose()?;
+    let flags = rustflags(target, places, tools, shims.as_deref());
+    let mut command = zigbuild(places, tools);
+    command
+        .args(["zigbuild", "--locked", "--profile", PROFILE])
+        .args(["--target", &target.triple_with_floor()])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join(&OsString::from("\x1f")));
+    for program in PROGRAMS {
+        command.args(["--package", program.package, "--bin", program.name]);
+    }
+    if tools.must_build_std(target) {
+        command.arg("-Zbuild-std=std,panic_abort").env("RUSTC_BOOTSTRAP", "1");
+    }
+    run(&mut command).map_err(|cause| BuildError::Compile { target, cause })?;
+    let built = places.cross_target().join(target.triple).join(PROFILE);
+    let folder = places.dist.join(target.name);
+    write_to(&folder, std::fs::create_dir_all(&folder))?;
+    PROGRAMS.iter().map(|program| publish(&built, &folder, program.name)).collect()
+}
+
+/// `cargo-zigbuild` with an environment in which only we decide.
+fn zigbuild(places: &Places, tools: &Tools) -> Command {
+    let mut command = Command::new(tools.bin.join("cargo-zigbuild"));
+    let mut path = vec![tools.bin.clone()];
+    path.extend(places.path.iter().cloned());
+    // Only a folder with a colon in its name cannot be joined; PATH has none.
+    if let Ok(path) = std::env::join_paths(path) {
+        command.env("PATH", path);
+    }
+    command
+        .current_dir(&places.root)
+        .env("CARGO_TARGET_DIR", places.cross_target())
+        .env("CARGO_ZIGBUILD_CACHE_DIR", places.cache.join("zig-wrappers"))
+        .env("ZIG_GLOBAL_CACHE_DIR", places.cache.join("zig"))
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .env_remove("LD_LIBRARY_PATH");
+    command
+}
+
+fn rustflags(
+    target: &Target,
+    places: &Places,
+    tools: &Tools,
+    shims: Option<&Path>,
+) -> Vec<OsString> {
+    // rustix would otherwise make system calls of its own, past the C library that knows the
+    // kernel of its box.
+    let mut flags: Vec<OsString> = vec!["--cfg=rustix_use_libc".into()];
+    flags.push(format!("-Clink-arg=-Wl,-z,max-page-size={}", target.page_bytes_max).into());
+    if target.linking == Linking::Static {
+        flags.push("-Ctarget-feature=+crt-static".into());
+        if tools.must_build_std(target) {
+            // The start files are in the ready-made std only; Zig has its own.
+            flags.push("-Clink-self-contained=no".into());
+        }
+    }
+    if let Some(shims) = shims {
+        let mut flag = OsString::from("-Clink-arg=");
+        flag.push(shims);
+        flags.push(flag);
+    }
+    let library = tools.sysroot.join("lib/rustlib/src/rust");
+    let homes = [(&places.root, "holdfast"), (&library, "rust"), (&places.cargo_home, "cargo")];
+    for (path, name) in homes {
+        let mut flag = OsString::from("--remap-path-prefix=");
+        flag.push(path);
+        flag.push(format!("={name}"));
+        flags.push(flag);
+    }
+    flags
+}
+
+/// Compiles `native/armv5.c`; the object lies in the cache.
+fn compile_shims(
+    target: &'static Target,
+    places: &Places,
+    tools: &Tools,
+) -> Result<PathBuf, BuildError> {
+    let folder = places.cache.join("native");
+    write_to(&folder, std::fs::create_dir_all(&folder))?;
+    let source = folder.join("armv5.c");
+    let object = folder.join("armv5.o");
+    write_to(&source, std::fs::write(&source, OLD_CORE_SHIMS))?;
+    let floor = match target.linking {
+        Linking::Static => String::new(),
+        Linking::Dynamic { floor, .. } => format!(".{floor}"),
+    };
+    run(Command::new(tools.bin.join("python3"))
+        .args(["-m", "ziglang", "cc", "-target", &format!("arm-linux-gnueabi{floor}")])
+        .args(["-mcpu=generic+v5te+soft_float+strict_align", "-fno-sanitize=all", "-Os"])
+        .args(["-Wall", "-Wextra", "-Werror", "-g0", "-c", "armv5.c", "-o"])
+        .arg(&object)
+        .current_dir(&folder)
+        .env("ZIG_GLOBAL_CACHE_DIR", places.cache.join("zig")))
+    .map_err(|cause| BuildError::Compile { target, cause })?;
+    Ok(object)
+}
+
+/// Copies a program beside its final place and renames it there.
+fn publish(built: &Path, folder: &Path, name: &str) -> Result<PathBuf, BuildError> {
+    let whole = folder.join(name);
+    let part = folder.join(format!(".{name}.part"));
+    write_to(&part, std::fs::copy(built.join(name), &part).map(drop))?;
+    write_to(&whole, std::fs::rename(&part, &whole))?;
+    Ok(whole)
+}
+
+fn write_to(path: &Path, result: io::Result<()>) -> Result<(), BuildError> {
+    result.map_err(|cause| BuildError::Write { path: path.to_owned(), cause })
+}
