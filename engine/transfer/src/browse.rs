@@ -21,6 +21,8 @@ pub struct SnapshotInfo {
     pub paths: Vec<PathBuf>,
     /// Its tags.
     pub tags: Vec<String>,
+    /// The patterns that were left out.
+    pub excludes: Vec<String>,
     /// The snapshot before it.
     pub parent: Option<Id>,
     /// Its root tree.
