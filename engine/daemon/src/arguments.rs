@@ -178,7 +178,7 @@ pub struct Restore {
     /// Read every restored file again and compare
     #[arg(long)]
     pub verify: bool,
-    /// Restore only what lies at or below this path of the snapshot; may be given several times
-    #[arg(short, long = "include", value_name = "PATH")]
-    pub includes: Vec<PathBuf>,
+    /// Restore only what fits this pattern, and what is below it; may be given several times
+    #[arg(short, long = "include", value_name = "PATTERN")]
+    pub includes: Vec<String>,
 }

@@ -28,12 +28,11 @@ impl Home {
         let lock = File::create(&lock_path).map_err(|error| cannot_use(&lock_path, error))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { layout, _lock: lock }),
-            Err(fs::TryLockError::WouldBlock) => Err(Failure::new(format!(
-                "a daemon works in {} already",
-                layout.home().display()
-            ))
-            .remedy("`holdfast status` asks it; stop it first to start another")
-            .code(exit::LOCKED)),
+            Err(fs::TryLockError::WouldBlock) => {
+                Err(Failure::new(format!("a daemon works in {} already", layout.home().display()))
+                    .remedy("`holdfast status` asks it; stop it first to start another")
+                    .code(exit::LOCKED))
+            }
             Err(fs::TryLockError::Error(error)) => Err(cannot_use(&lock_path, error)),
         }
     }

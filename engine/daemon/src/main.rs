@@ -12,9 +12,9 @@
 
 mod adoption;
 mod arguments;
-mod control;
 mod control_client;
 mod destination;
+mod engine_failure;
 mod failure;
 mod history;
 mod home;

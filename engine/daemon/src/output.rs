@@ -34,6 +34,14 @@ pub fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// Prints a path, its bytes as they are, on one line.
+pub fn path(path: &std::path::Path) {
+    use std::io::Write;
+    use std::os::unix::ffi::OsStrExt;
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(path.as_os_str().as_bytes()).and_then(|()| stdout.write_all(b"\n"));
+}
+
 /// A number of bytes for people: `1.4 GiB`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];

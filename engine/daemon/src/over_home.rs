@@ -107,7 +107,9 @@ fn summary_text(summary: &RunSummary) -> String {
 fn adopt(world: &World, client: &ControlClient, wanted: Adopt) -> Result<ExitCode, Failure> {
     let guid = wanted.guid.parse().map_err(|error: GuidError| {
         Failure::from_error(error)
-            .remedy("it is printed by `holdfast guid` on the old computer, and on its recovery sheet")
+            .remedy(
+                "it is printed by `holdfast guid` on the old computer, and on its recovery sheet",
+            )
             .code(exit::WRONG_USE)
     })?;
     let message = AdoptComputer { guid, destination: wanted.destination };
@@ -151,7 +153,8 @@ fn destination(
             say(world, &status.destinations, text);
         }
         DestinationCommand::Remove { name } => {
-            let _: Nothing = client.ask(Method::DELETE, &format!("/v1/destinations/{name}"), &())?;
+            let _: Nothing =
+                client.ask(Method::DELETE, &format!("/v1/destinations/{name}"), &())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -205,7 +208,9 @@ fn run_set(world: &World, client: &ControlClient, name: &str) -> Result<ExitCode
         last = Some(progress);
         is_over
     })?;
-    let Some(progress) = last else { return Err(Failure::new("the daemon did not say how it ended")) };
+    let Some(progress) = last else {
+        return Err(Failure::new("the daemon did not say how it ended"));
+    };
     match progress.ended {
         Some(Ended::Done(ref summary)) => {
             bar.finish(reached(&progress));

@@ -17,10 +17,8 @@ const ENTRIES_MAX: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Places that hold a repository.
-    #[serde(default)]
     pub destinations: Vec<Destination>,
     /// What to protect.
-    #[serde(default)]
     pub sets: Vec<BackupSet>,
 }
 

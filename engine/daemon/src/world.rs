@@ -5,6 +5,7 @@ use crate::failure::{Failure, exit};
 use engine_contract::layout::Layout;
 use engine_contract::memory::{Facts, MIB, MemoryPlan, parse_size};
 use engine_contract::{environment, memory};
+use engine_transfer::Who;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -41,9 +42,10 @@ impl World {
         let text = |value: OsString| value.to_string_lossy().into_owned();
         let path = |name: &str| variable(name).map(PathBuf::from);
         Ok(Self {
-            repository: arguments.repo.clone().or_else(|| {
-                variable(environment::REPOSITORY).map(text)
-            }),
+            repository: arguments
+                .repo
+                .clone()
+                .or_else(|| variable(environment::REPOSITORY).map(text)),
             password_file: arguments
                 .password_file
                 .clone()
@@ -83,7 +85,10 @@ impl World {
     pub fn password(&self) -> Result<String, Failure> {
         let path = self.password_file.as_deref().ok_or_else(|| {
             Failure::new("no password file was named")
-                .remedy(format!("give `--password-file FILE`, or set {}", environment::PASSWORD_FILE))
+                .remedy(format!(
+                    "give `--password-file FILE`, or set {}",
+                    environment::PASSWORD_FILE
+                ))
                 .code(exit::WRONG_USE)
         })?;
         read_password(path)
@@ -97,6 +102,17 @@ impl World {
                 .code(exit::WRONG_USE)
         })?;
         Ok(Layout::below(home))
+    }
+}
+
+/// Who works in a repository, for its locks.
+pub fn who_we_are(hostname: &str, username: &str) -> Who {
+    Who {
+        hostname: hostname.to_owned(),
+        username: username.to_owned(),
+        uid: nix::unistd::getuid().as_raw(),
+        gid: nix::unistd::getgid().as_raw(),
+        pid: std::process::id(),
     }
 }
 

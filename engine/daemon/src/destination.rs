@@ -1,0 +1,139 @@
+//! Destinations as the daemon knows them: by the repository's id, with a password of their own.
+
+use crate::failure::Failure;
+use crate::server::Daemon;
+use crate::settings::Destination;
+use crate::world::{self, who_we_are};
+use engine_contract::control::{AddDestination, DestinationState};
+use engine_transfer::{Repository, TransferError, Who};
+
+/// Bits of chance in a password we make: 20 bytes, written in 32 letters and digits.
+const PASSWORD_CHANCE_BYTES: usize = 20;
+
+/// Letters and digits nobody mixes up when copying by hand: no `i`, `l`, `o`, `u`.
+const PASSWORD_LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// Uses a place: opens the repository that is there, or makes one.
+pub fn add(daemon: &Daemon, wanted: AddDestination) -> Result<DestinationState, Failure> {
+    // Only asks whether the name may be used, before anything is made.
+    let probe = Destination {
+        name: wanted.name.clone(),
+        location: wanted.location.clone(),
+        repository_id: String::new(),
+    };
+    daemon.known().settings.clone().add_destination(probe)?;
+    let storage = engine_storage::open(&wanted.location)?;
+    let who = who(daemon);
+    let (repository, password) = match wanted.password {
+        Some(password) => {
+            let opened = Repository::open(storage.clone(), &password, &who, &daemon.memory);
+            let repository = match opened {
+                Err(TransferError::NoRepository { .. }) => {
+                    Repository::init(storage, &password, &who, &daemon.memory)?
+                }
+                other => other?,
+            };
+            (repository, password)
+        }
+        None => {
+            let password = new_password()?;
+            let made = Repository::init(storage, &password, &who, &daemon.memory);
+            (made.map_err(explain_existing)?, password)
+        }
+    };
+    daemon.home.keep_password(&wanted.name, &password)?;
+    let destination = Destination {
+        name: wanted.name,
+        location: wanted.location,
+        repository_id: repository.id().to_string(),
+    };
+    daemon.change_settings(|settings| settings.add_destination(destination.clone()))?;
+    daemon.log(&format!("destination {} added: {}", destination.name, destination.location));
+    Ok(state(daemon, &destination))
+}
+
+/// A destination as it stands. Its config is looked at, nothing is decrypted.
+pub fn state(daemon: &Daemon, destination: &Destination) -> DestinationState {
+    let cannot_connect = match engine_storage::open(&destination.location) {
+        Err(error) => Some(error.to_string()),
+        Ok(storage) => match storage.size(engine_storage::Name::CONFIG) {
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        },
+    };
+    DestinationState {
+        name: destination.name.clone(),
+        location: destination.location.clone(),
+        repository_id: destination.repository_id.clone(),
+        password_file: daemon.home.password_file(&destination.name),
+        cannot_connect,
+    }
+}
+
+/// Opens a destination, and makes sure that it holds the repository it held before.
+pub fn open(daemon: &Daemon, destination: &Destination) -> Result<Repository, Failure> {
+    let password = world::read_password(&daemon.home.password_file(&destination.name))?;
+    let storage = engine_storage::open(&destination.location)?;
+    let repository = Repository::open(storage, &password, &who(daemon), &daemon.memory)?;
+    let found = repository.id().to_string();
+    if found != destination.repository_id {
+        return Err(Failure::new(format!(
+            "{} holds repository {}, not {} as before",
+            destination.location,
+            &found[..10],
+            destination.repository_id.get(..10).unwrap_or_default()
+        ))
+        .remedy(
+            "connect the disk that was there before; \
+             to use this one too, add it as a destination of its own",
+        ));
+    }
+    Ok(repository)
+}
+
+/// Who works in a repository, for its locks.
+fn who(daemon: &Daemon) -> Who {
+    who_we_are(&daemon.hostname, &daemon.username)
+}
+
+fn explain_existing(error: TransferError) -> Failure {
+    let exists = matches!(error, TransferError::RepositoryExists { .. });
+    let failure = Failure::from(error);
+    if exists {
+        return failure.remedy(
+            "to use it, give its password: \
+             `holdfast --password-file FILE destination add NAME LOCATION`",
+        );
+    }
+    failure
+}
+
+fn new_password() -> Result<String, Failure> {
+    let mut chance = [0; PASSWORD_CHANCE_BYTES];
+    getrandom::fill(&mut chance)
+        .map_err(|error| Failure::new("the system gives no random numbers").because(error))?;
+    let mut bits = 0u64;
+    let mut bit_count = 0;
+    let mut password = String::new();
+    for byte in chance {
+        bits = bits << 8 | u64::from(byte);
+        bit_count += 8;
+        while bit_count >= 5 {
+            bit_count -= 5;
+            password.push(char::from(PASSWORD_LETTERS[(bits >> bit_count & 31) as usize]));
+        }
+    }
+    Ok(password)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_we_make_is_long_and_never_the_same() {
+        let first = new_password().unwrap();
+        assert_eq!(first.len(), 32);
+        assert_ne!(first, new_password().unwrap());
+    }
+}

@@ -1,0 +1,380 @@
+//! Commands over one repository, with restic's names, flags and exit codes.
+
+use crate::arguments::{Backup, OverRepository, Restore};
+use crate::failure::{Failure, exit};
+use crate::output;
+use crate::progress_bar::{ProgressBar, Reached};
+use crate::world::{World, who_we_are};
+use engine_transfer::{
+    BackupOutcome, BackupRequest, Cancel, CheckReport, CheckRequest, Event, ListedNode,
+    ParentChoice, Progress, Repository, RestoreOutcome, RestoreRequest, SnapshotInfo, Who,
+};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+/// Does what was asked.
+pub fn run(world: &World, command: OverRepository) -> Result<ExitCode, Failure> {
+    match command {
+        OverRepository::Init => init(world),
+        OverRepository::Backup(wanted) => backup(world, wanted),
+        OverRepository::Snapshots => snapshots(world),
+        OverRepository::Ls { snapshot } => ls(world, &snapshot),
+        OverRepository::Restore(wanted) => restore(world, wanted),
+        OverRepository::Check { read_data } => check(world, read_data),
+    }
+}
+
+fn who(world: &World) -> Who {
+    who_we_are(&world.hostname, &world.username)
+}
+
+fn open(world: &World) -> Result<Repository, Failure> {
+    let storage = engine_storage::open(world.repository()?)?;
+    let password = world.password()?;
+    Ok(Repository::open(storage, &password, &who(world), &world.memory)?)
+}
+
+fn init(world: &World) -> Result<ExitCode, Failure> {
+    let storage = engine_storage::open(world.repository()?)?;
+    let password = world.password()?;
+    let repository = Repository::init(storage, &password, &who(world), &world.memory)?;
+    let id = repository.id().to_string();
+    if world.json {
+        output::json(&json!({ "message_type": "initialized", "id": id,
+            "repository": repository.location() }));
+    } else if !world.quiet {
+        output::line(&format!("repository {} made in {}", &id[..10], repository.location()));
+        output::line("without its password nothing in it can be read: keep a copy of the password");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Stops the transfer in order at the first signal; a second one ends the program at once.
+fn cancelled_by_signals() -> Result<Cancel, Failure> {
+    let cancel = Cancel::new();
+    let at_signal = cancel.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("no event loop could be made").because(error))?;
+    std::thread::spawn(move || {
+        runtime.block_on(async move {
+            use tokio::signal::unix::{SignalKind, signal};
+            let both = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+            let (Ok(mut interrupt), Ok(mut terminate)) = both else { return };
+            for is_second in [false, true] {
+                tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+                if is_second {
+                    std::process::exit(i32::from(exit::FAILED));
+                }
+                at_signal.cancel();
+            }
+        });
+    });
+    Ok(cancel)
+}
+
+/// Shows what a transfer tells, on standard error.
+struct Teller<'a> {
+    world: &'a World,
+    bar: Mutex<(ProgressBar, Reached)>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(world: &'a World) -> Self {
+        let bar = ProgressBar::new(world.quiet || world.json);
+        Self { world, bar: Mutex::new((bar, Reached::default())) }
+    }
+
+    fn tell(&self, event: Event) {
+        let Ok(mut bar) = self.bar.lock() else { return };
+        match event {
+            Event::Progress(now) => {
+                bar.1 = reached(&now);
+                let reached = bar.1;
+                bar.0.show(reached);
+            }
+            Event::SourceProblem { path, reason } | Event::TargetProblem { path, reason } => {
+                if self.world.json {
+                    output::json(&json!({ "message_type": "error",
+                        "item": path.to_string_lossy(), "error": { "message": reason } }));
+                } else {
+                    bar.0.abandon();
+                    eprintln!("holdfast: {}: {reason}", path.display());
+                }
+            }
+            Event::Note(text) if !self.world.quiet && !self.world.json => eprintln!("{text}"),
+            _ => (),
+        }
+    }
+
+    fn end(&self, is_done: bool) {
+        let Ok(mut bar) = self.bar.lock() else { return };
+        let reached = bar.1;
+        if is_done { bar.0.finish(reached) } else { bar.0.abandon() }
+    }
+}
+
+fn reached(now: &Progress) -> Reached {
+    Reached {
+        files_done: now.files_done,
+        bytes_done: now.bytes_done,
+        bytes_total: now.is_total_known.then_some(now.bytes_total),
+    }
+}
+
+fn backup(world: &World, wanted: Backup) -> Result<ExitCode, Failure> {
+    let repository = open(world)?;
+    let parent = match (&wanted.parent, wanted.force) {
+        (_, true) => ParentChoice::None,
+        (Some(text), _) => {
+            ParentChoice::Given(engine_transfer::find_snapshot(&repository, text)?.id)
+        }
+        (None, _) => ParentChoice::SameHostAndPaths,
+    };
+    let request = BackupRequest {
+        paths: wanted.paths.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
+        excludes: wanted.excludes,
+        tags: wanted.tags,
+        hostname: wanted.host.unwrap_or_else(|| world.hostname.clone()),
+        username: world.username.clone(),
+        time: jiff::Timestamp::now(),
+        zone: jiff::tz::TimeZone::system(),
+        parent,
+        program_version: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    let teller = Teller::new(world);
+    let cancel = cancelled_by_signals()?;
+    let result =
+        engine_transfer::backup(&repository, &request, &|event| teller.tell(event), &cancel);
+    teller.end(result.is_ok());
+    let outcome = result?;
+    show_backup(world, &outcome);
+    if outcome.problems_total == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::new(format!(
+        "{} could not be read; everything else is in the snapshot",
+        outcome.problems_total
+    ))
+    .remedy("give the user permission to read them, or leave them out with --exclude")
+    .code(exit::INCOMPLETE))
+}
+
+/// Without following a link in the last place: a link that was named is backed up as a link.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::new(format!("{} has no place", path.display())).because(error))
+}
+
+fn show_backup(world: &World, outcome: &BackupOutcome) {
+    if world.json {
+        output::json(&json!({
+            "message_type": "summary",
+            "files_new": outcome.files_new,
+            "files_changed": outcome.files_changed,
+            "files_unmodified": outcome.files_unmodified,
+            "dirs": outcome.dirs,
+            "data_blobs": outcome.data_blobs,
+            "tree_blobs": outcome.tree_blobs,
+            "data_added": outcome.data_added,
+            "data_added_packed": outcome.data_added_packed,
+            "total_bytes_processed": outcome.bytes_total,
+            "bytes_read": outcome.bytes_read,
+            "problems": outcome.problems_total,
+            "parent": outcome.parent.map(|parent| parent.to_string()),
+            "tree": outcome.tree.to_string(),
+            "snapshot_id": outcome.snapshot.to_string(),
+        }));
+    } else if !world.quiet {
+        output::line(&format!(
+            "files        {} new, {} changed, {} unmodified",
+            outcome.files_new, outcome.files_changed, outcome.files_unmodified
+        ));
+        output::line(&format!(
+            "data         {} in all, {} new, {} stored",
+            output::bytes(outcome.bytes_total),
+            output::bytes(outcome.data_added),
+            output::bytes(outcome.data_added_packed)
+        ));
+        output::line(&format!("snapshot     {}", outcome.snapshot.short()));
+    }
+}
+
+fn snapshots(world: &World) -> Result<ExitCode, Failure> {
+    let repository = open(world)?;
+    let list = engine_transfer::snapshots(&repository)?;
+    if world.json {
+        output::json(&list.iter().map(snapshot_json).collect::<Vec<_>>());
+        return Ok(ExitCode::SUCCESS);
+    }
+    for snapshot in &list {
+        let paths: Vec<_> = snapshot.paths.iter().map(|path| path.display().to_string()).collect();
+        output::line(&format!(
+            "{}  {}  {}  {}  {}",
+            snapshot.id.short(),
+            snapshot.time.get(..19).unwrap_or(&snapshot.time),
+            snapshot.hostname,
+            snapshot.tags.join(","),
+            paths.join(" ")
+        ));
+    }
+    if !world.quiet {
+        output::line(&format!("{} snapshots", list.len()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn snapshot_json(snapshot: &SnapshotInfo) -> serde_json::Value {
+    json!({
+        "id": snapshot.id.to_string(),
+        "short_id": snapshot.id.short(),
+        "time": snapshot.time,
+        "tree": snapshot.tree.to_string(),
+        "parent": snapshot.parent.map(|parent| parent.to_string()),
+        "hostname": snapshot.hostname,
+        "username": snapshot.username,
+        "paths": snapshot.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+        "tags": snapshot.tags,
+    })
+}
+
+fn ls(world: &World, text: &str) -> Result<ExitCode, Failure> {
+    let repository = open(world)?;
+    let snapshot = engine_transfer::find_snapshot(&repository, text)?;
+    if world.json {
+        output::json(&snapshot_json(&snapshot));
+    }
+    engine_transfer::ls(&repository, &snapshot, &mut |node: ListedNode| {
+        if world.json {
+            output::json(&json!({
+                "path": node.path.to_string_lossy(), "type": node.kind, "size": node.size,
+                "mode": node.mode, "uid": node.uid, "gid": node.gid, "mtime": node.mtime,
+                "linktarget": node.link_target.map(|target| target.to_string_lossy().into_owned()),
+            }));
+        } else {
+            output::path(&node.path);
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn restore(world: &World, wanted: Restore) -> Result<ExitCode, Failure> {
+    let repository = open(world)?;
+    let snapshot = engine_transfer::find_snapshot(&repository, &wanted.snapshot)?;
+    let request = RestoreRequest {
+        target: absolute(&wanted.target)?,
+        includes: wanted.includes,
+        verify: wanted.verify,
+    };
+    let teller = Teller::new(world);
+    let cancel = cancelled_by_signals()?;
+    let result = engine_transfer::restore(
+        &repository,
+        &snapshot,
+        &request,
+        &|event| teller.tell(event),
+        &cancel,
+    );
+    teller.end(result.is_ok());
+    let outcome = result?;
+    show_restore(world, &outcome, wanted.verify);
+    if outcome.problems_total == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::new(format!(
+        "{} things could not be restored as they were",
+        outcome.problems_total
+    ))
+    .remedy("each is named above with its reason; the snapshot still holds them"))
+}
+
+fn show_restore(world: &World, outcome: &RestoreOutcome, was_verified: bool) {
+    if world.json {
+        output::json(&json!({
+            "message_type": "summary",
+            "files_restored": outcome.files,
+            "dirs": outcome.dirs,
+            "others": outcome.others,
+            "bytes_restored": outcome.bytes,
+            "files_verified": outcome.files_verified,
+            "owners_not_set": outcome.owners_not_set,
+            "problems": outcome.problems_total,
+        }));
+    } else if !world.quiet {
+        output::line(&format!(
+            "restored     {} files, {} folders, {} others, {}",
+            outcome.files,
+            outcome.dirs,
+            outcome.others,
+            output::bytes(outcome.bytes)
+        ));
+        if was_verified {
+            output::line(&format!("verified     {} files", outcome.files_verified));
+        }
+        if outcome.owners_not_set > 0 {
+            output::line(&format!(
+                "owners       {} not set: only root may give files to others",
+                outcome.owners_not_set
+            ));
+        }
+    }
+}
+
+fn check(world: &World, read_data: bool) -> Result<ExitCode, Failure> {
+    let repository = open(world)?;
+    let teller = Teller::new(world);
+    let cancel = cancelled_by_signals()?;
+    let request = CheckRequest { read_data };
+    let result = engine_transfer::check(&repository, request, &|event| teller.tell(event), &cancel);
+    teller.end(result.is_ok());
+    let report = result?;
+    show_check(world, &report);
+    if report.is_sound() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::new(format!("the repository is damaged: {} findings", report.damage_total))
+        .remedy(
+            "each finding above has its own; back up again first: \
+         what the source still has is stored anew",
+        ))
+}
+
+fn show_check(world: &World, report: &CheckReport) {
+    if world.json {
+        let findings: Vec<_> = report
+            .findings
+            .iter()
+            .map(|finding| {
+                json!({ "fact": finding.fact, "remedy": finding.remedy,
+                    "is_damage": finding.is_damage })
+            })
+            .collect();
+        output::json(&json!({
+            "message_type": "summary",
+            "is_sound": report.is_sound(),
+            "damage": report.damage_total,
+            "snapshots": report.snapshots,
+            "packs": report.packs,
+            "blobs": report.blobs,
+            "bytes_read": report.bytes_read,
+            "findings": findings,
+        }));
+        return;
+    }
+    for finding in &report.findings {
+        eprintln!("holdfast: {}\n  what to do: {}", finding.fact, finding.remedy);
+    }
+    if !world.quiet {
+        output::line(&format!(
+            "checked      {} snapshots, {} packs, {} blobs, {} read: {}",
+            report.snapshots,
+            report.packs,
+            report.blobs,
+            output::bytes(report.bytes_read),
+            if report.is_sound() { "sound" } else { "damaged" }
+        ));
+    }
+}
