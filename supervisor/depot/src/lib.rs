@@ -1,1 +1,40 @@
-//! The depot: shelves of packages, the Package Center protocol, publishing
+//! The depot: shelves of packages, the protocol of Package Center, publishing.
+//!
+//! A depot is a folder. `publish` reads packages, copies them in by their hash, and renders a new
+//! *tree* (what is on the shelves, and the signed metadata over it) beside the old one; one rename
+//! of the link `current` puts it in force. `serve` hands out what the tree in force says.
+//!
+//! ```text
+//! keys/ROLE.key        signing keys, mode 0600; may be moved away, then that role cannot be renewed
+//! files/SHA256.spk     packages by content, never changed
+//! icons/SHA256.png     icons by content, never changed
+//! trees/N/shelves.json what is on the shelves
+//! trees/N/metadata/    N.root.json …, N.snapshot.json, N.targets.json, timestamp.json
+//! current -> trees/N   the tree in force
+//! lock                 held while somebody publishes
+//! ```
+//!
+//! **Invariant:** whoever reads `current` once sees one whole tree, old or new; bytes that were
+//! published under a version never change; nothing `spk check` calls an error is ever published.
+//!
+//! **Not here:** what a package is (`spk`), what a signature is worth (`supervisor-trust`), flags,
+//! the environment, random numbers. The clock comes in as an argument.
+
+mod asked;
+mod catalog;
+mod connection;
+mod error;
+mod files;
+mod intake;
+mod metadata;
+mod page;
+mod place;
+mod publish;
+mod server;
+mod shelves;
+
+pub use error::DepotError;
+pub use metadata::{KeysReport, RoleReport, Seeds};
+pub use publish::{Published, init, keys, publish, renew, shelves, withdraw};
+pub use server::{ServeSettings, serve};
+pub use shelves::{Channel, Item, Shelves};

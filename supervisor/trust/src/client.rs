@@ -192,6 +192,11 @@ impl Client {
         }
     }
 
+    /// The newest root that was verified so far.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
     /// What was verified, once the run is done.
     pub fn verified(&self) -> Option<Verified<'_>> {
         if self.phase != Phase::Done {

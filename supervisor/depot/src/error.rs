@@ -1,0 +1,199 @@
+//! What can go wrong with a depot, and what its keeper should do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use supervisor_trust::TrustError;
+
+/// Why the depot could not do what was asked.
+///
+/// `Display` is the fact in one line; [`DepotError::remedy`] what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DepotError {
+    /// A file or folder could not be read or written.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was tried: `read`, `write`, …
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+    /// The folder holds no depot.
+    #[error("{} is no depot", path.display())]
+    NoDepot {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds a depot already.
+    #[error("{} is a depot already", path.display())]
+    AlreadyThere {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another program is publishing.
+    #[error("somebody else is publishing in {}", path.display())]
+    Busy {
+        /// The depot's folder.
+        path: PathBuf,
+    },
+    /// A file of the depot makes no sense.
+    #[error("{} is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The file is no package.
+    #[error("{} is no package a NAS would take", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: spk::read::ReadError,
+    },
+    /// `spk check` found errors in it.
+    #[error("{} would not install: {}", path.display(), first(findings))]
+    Unsound {
+        /// The file.
+        path: PathBuf,
+        /// Everything that was found.
+        findings: Vec<String>,
+    },
+    /// Its INFO does not say for which DSM it is.
+    #[error("{} does not say for which DSM it is", path.display())]
+    NoDsm {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Other bytes were published under this version before.
+    #[error("{package} {version} was published before with other bytes, as {file}")]
+    BytesChanged {
+        /// The package.
+        package: String,
+        /// The version.
+        version: String,
+        /// The name of the published file.
+        file: String,
+    },
+    /// The version is lower than one on the shelf.
+    #[error("{package} {version} is lower than {newest}, which is on the shelf for {arch}")]
+    GoesBack {
+        /// The package.
+        package: String,
+        /// The version offered.
+        version: String,
+        /// The version on the shelf.
+        newest: String,
+        /// A platform both are for.
+        arch: String,
+    },
+    /// Nothing of that name and version is on the shelves.
+    #[error("no {package} {version} is on the shelves")]
+    NotThere {
+        /// The package.
+        package: String,
+        /// The version.
+        version: String,
+    },
+    /// The base URL is not one.
+    #[error("`{url}` cannot be the depot's address")]
+    BaseUrl {
+        /// What was given.
+        url: String,
+    },
+    /// A signing key that is needed is not there.
+    #[error("the {role} key is not in {}", path.display())]
+    NoKey {
+        /// The role.
+        role: supervisor_trust::Role,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Metadata or a key is unsound.
+    #[error("the depot's signed metadata cannot be used")]
+    Trust(#[source] TrustError),
+    /// The network failed.
+    #[error("the depot cannot listen any longer")]
+    Listen(#[source] io::Error),
+}
+
+fn first(findings: &[String]) -> &str {
+    findings.first().map_or("spk check refuses it", String::as_str)
+}
+
+impl DepotError {
+    /// What to do about it, if anything is known to help.
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Self::File { cause, .. } => match cause.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "Run it as the user who owns the depot's folder.".to_owned()
+                }
+                io::ErrorKind::StorageFull => {
+                    "Make room on the disk, then run it again; what was published stays in force."
+                        .to_owned()
+                }
+                _ => return None,
+            },
+            Self::NoDepot { path } => {
+                format!("Make one: `holdfast-supervisor depot init --root {}`.", path.display())
+            }
+            Self::AlreadyThere { .. } => {
+                "Use it as it is. To start again with new keys, choose another folder: whoever \
+                 trusts the old keys would not believe the new ones."
+                    .to_owned()
+            }
+            Self::Busy { .. } => "Wait until it is done, then run it again.".to_owned(),
+            Self::Damaged { .. } => {
+                "Restore the depot's folder from its backup, or point `current` at the tree before \
+                 (trees/N) and publish again."
+                    .to_owned()
+            }
+            Self::Unreadable { cause, .. } => sentence(cause.remedy()),
+            Self::Unsound { .. } => "Run `spk check` on it and repair what it names.".to_owned(),
+            Self::NoDsm { .. } => {
+                "Say os_min_ver=\"7.0-40000\" (or the DSM it is for) in its INFO.".to_owned()
+            }
+            Self::BytesChanged { .. } => {
+                "Raise the package's version: a version that was published is never changed."
+                    .to_owned()
+            }
+            Self::GoesBack { .. } => {
+                "Raise the package's version, or withdraw the higher one first.".to_owned()
+            }
+            Self::NotThere { .. } => "Look at what is there on the depot's /web page.".to_owned(),
+            Self::BaseUrl { .. } => "Give it as http://NAME[:PORT][/PATH] or https://….".to_owned(),
+            Self::NoKey { role, .. } => {
+                format!("Put {role}.key back in its place for as long as the work takes.")
+            }
+            Self::Trust(cause) => cause.remedy().to_owned(),
+            Self::Listen(_) => return None,
+        })
+    }
+
+    pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |cause| Self::File { what, path, cause }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: impl ToString) -> Self {
+        Self::Damaged { path: path.to_owned(), what: what.to_string() }
+    }
+}
+
+impl From<TrustError> for DepotError {
+    fn from(cause: TrustError) -> Self {
+        Self::Trust(cause)
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
+}

@@ -1,0 +1,249 @@
+//! The depot's folder: where things lie, and how a file or a tree comes to be there whole.
+//!
+//! Everything new is written under a name nobody reads, synced, and renamed. A name that begins
+//! with `.new-` is what a killed publisher left behind; the next one removes it.
+
+use crate::error::DepotError;
+use crate::shelves::Shelves;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use supervisor_trust::Role;
+
+/// A longer `shelves.json` is not read: some 20 000 packages.
+const SHELVES_BYTES_MAX: u64 = 64 << 20;
+
+/// Files of metadata in a tree, at most.
+const METADATA_FILES_MAX: usize = 4096;
+
+/// How often the lock is tried, and how long between, before somebody else is said to have it.
+const LOCK_TRIES: u32 = 50;
+const LOCK_WAIT: Duration = Duration::from_millis(100);
+
+/// A depot's folder.
+#[derive(Debug, Clone)]
+pub struct Place {
+    root: PathBuf,
+}
+
+/// A tree as it lies on the disk, read whole.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    /// Its number.
+    pub number: u64,
+    /// What is on the shelves.
+    pub shelves: Shelves,
+    /// The files of metadata by name.
+    pub metadata: Vec<(String, Vec<u8>)>,
+}
+
+impl Tree {
+    /// The metadata file of that name.
+    pub fn metadata(&self, name: &str) -> Option<&[u8]> {
+        self.metadata.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.as_slice())
+    }
+}
+
+impl Place {
+    /// The depot in `root`, which may not be there yet.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The package with these bytes.
+    pub fn file(&self, sha256: &str) -> PathBuf {
+        self.root.join("files").join(format!("{sha256}.spk"))
+    }
+
+    /// The icon with these bytes.
+    pub fn icon(&self, sha256: &str) -> PathBuf {
+        self.root.join("icons").join(format!("{sha256}.png"))
+    }
+
+    /// The signing key of a role.
+    pub fn key(&self, role: Role) -> PathBuf {
+        self.root.join("keys").join(format!("{role}.key"))
+    }
+
+    /// Where a package waits while it is being looked at.
+    pub fn incoming(&self, number: usize) -> PathBuf {
+        self.root.join("files").join(format!(".new-{number}"))
+    }
+
+    /// Removes a package that was looked at and refused. If that fails it is in nobody's way: the
+    /// next publication writes over it.
+    pub fn drop_incoming(&self, number: usize) {
+        let _ = fs::remove_file(self.incoming(number));
+    }
+
+    /// Makes the folders, the one with the keys for the owner alone.
+    pub fn make_folders(&self) -> Result<(), DepotError> {
+        for (name, mode) in
+            [("", 0o755), ("keys", 0o700), ("files", 0o755), ("icons", 0o755), ("trees", 0o755)]
+        {
+            let path = self.root.join(name);
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(mode);
+            builder.create(&path).map_err(DepotError::file("make", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Locks the depot against other publishers for as long as the file is kept open.
+    pub fn lock(&self) -> Result<File, DepotError> {
+        let path = self.root.join("lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(DepotError::file("open", &path))?;
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT),
+                Err(fs::TryLockError::Error(cause)) => {
+                    return Err(DepotError::File { what: "lock", path, cause });
+                }
+            }
+        }
+        Err(DepotError::Busy { path: self.root.clone() })
+    }
+
+    /// The number of the tree in force.
+    pub fn current(&self) -> Result<u64, DepotError> {
+        let link = self.root.join("current");
+        let no_depot = || DepotError::NoDepot { path: self.root.clone() };
+        let target = fs::read_link(&link).map_err(|_| no_depot())?;
+        let name = target.strip_prefix("trees").ok().and_then(Path::to_str);
+        name.and_then(|name| name.parse().ok())
+            .ok_or_else(|| DepotError::damaged(&link, "it points to no tree"))
+    }
+
+    /// Reads the tree in force.
+    pub fn read_current(&self) -> Result<Tree, DepotError> {
+        // A tree may be cleared away between reading the link and reading the tree.
+        for _ in 0..8 {
+            let number = self.current()?;
+            match self.read_tree(number) {
+                Err(_) if self.current()? != number => {}
+                done => return done,
+            }
+        }
+        let number = self.current()?;
+        self.read_tree(number)
+    }
+
+    fn tree(&self, number: u64) -> PathBuf {
+        self.root.join("trees").join(number.to_string())
+    }
+
+    fn read_tree(&self, number: u64) -> Result<Tree, DepotError> {
+        let folder = self.tree(number);
+        let path = folder.join("shelves.json");
+        let shelves = Shelves::from_json(&read(&path, SHELVES_BYTES_MAX)?)
+            .map_err(|what| DepotError::damaged(&path, what))?;
+        let folder = folder.join("metadata");
+        let mut metadata = Vec::new();
+        let entries = fs::read_dir(&folder).map_err(DepotError::file("read", &folder))?;
+        for entry in entries.take(METADATA_FILES_MAX) {
+            let entry = entry.map_err(DepotError::file("read", &folder))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let bytes_max = u64::from(supervisor_trust::client::TARGETS_BYTES_MAX);
+            metadata.push((name, read(&entry.path(), bytes_max)?));
+        }
+        metadata.sort();
+        Ok(Tree { number, shelves, metadata })
+    }
+
+    /// Writes a tree beside the others. Nobody sees it yet.
+    pub fn write_tree(&self, tree: &Tree) -> Result<(), DepotError> {
+        let folder = self.tree(tree.number);
+        if folder.exists() {
+            // A publisher was killed before it put this one in force.
+            fs::remove_dir_all(&folder).map_err(DepotError::file("clear", &folder))?;
+        }
+        let metadata = folder.join("metadata");
+        fs::create_dir_all(&metadata).map_err(DepotError::file("make", &metadata))?;
+        write_synced(&folder.join("shelves.json"), &tree.shelves.to_json(), 0o644)?;
+        for (name, bytes) in &tree.metadata {
+            write_synced(&metadata.join(name), bytes, 0o644)?;
+        }
+        sync_folder(&metadata)?;
+        sync_folder(&folder)?;
+        sync_folder(&self.root.join("trees"))
+    }
+
+    /// Puts a tree in force, by one rename.
+    pub fn switch(&self, number: u64) -> Result<(), DepotError> {
+        let new = self.root.join(".new-current");
+        let link = self.root.join("current");
+        match fs::remove_file(&new) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                return Err(DepotError::file("clear", &new)(cause));
+            }
+            _ => {}
+        }
+        symlink(Path::new("trees").join(number.to_string()), &new)
+            .map_err(DepotError::file("make", &new))?;
+        fs::rename(&new, &link).map_err(DepotError::file("put in force", &link))?;
+        sync_folder(&self.root)
+    }
+
+    /// Removes trees other than the one in force and the one before it.
+    pub fn clear_old_trees(&self, current: u64) -> Result<(), DepotError> {
+        let folder = self.root.join("trees");
+        for entry in fs::read_dir(&folder).map_err(DepotError::file("read", &folder))? {
+            let entry = entry.map_err(DepotError::file("read", &folder))?;
+            let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+            if number.is_some_and(|number| number != current && number + 1 != current) {
+                let path = entry.path();
+                fs::remove_dir_all(&path).map_err(DepotError::file("clear", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file that must not be longer than `bytes_max`.
+pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, DepotError> {
+    let file = File::open(path).map_err(DepotError::file("read", path))?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(DepotError::file("read", path))?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(DepotError::damaged(path, format!("it is longer than {bytes_max} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Writes a new file and waits until it is on the disk.
+pub fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DepotError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .map_err(DepotError::file("write", path))?;
+    file.write_all(bytes).map_err(DepotError::file("write", path))?;
+    file.sync_all().map_err(DepotError::file("write", path))
+}
+
+/// Puts a file in its place under its content's name: whole or not at all.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DepotError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".new-{name}"));
+    // Made anew, so that the mode is ours and not that of something left behind.
+    let _ = fs::remove_file(&new);
+    write_synced(&new, bytes, mode)?;
+    rename_synced(&new, path)
+}
+
+/// Renames within one folder and waits until that is on the disk.
+pub fn rename_synced(from: &Path, to: &Path) -> Result<(), DepotError> {
+    fs::rename(from, to).map_err(DepotError::file("write", to))?;
+    to.parent().map_or(Ok(()), sync_folder)
+}
+
+fn sync_folder(path: &Path) -> Result<(), DepotError> {
+    let folder = File::open(path).map_err(DepotError::file("write", path))?;
+    folder.sync_all().map_err(DepotError::file("write", path))
+}

@@ -1,0 +1,178 @@
+//! Making a depot, and changing what is in it: each change is a new tree put in force by one rename.
+//!
+//! ```text
+//! copy     each package beside the others, under a name nobody reads; look at it
+//! keep     rename it to its hash; nothing refers to it yet
+//! render   the new tree with its signed metadata, beside the old one
+//! verify   the new tree as a client will, at the time of the publication
+//! switch   `current`, by one rename
+//! clear    trees that are two behind
+//! ```
+//!
+//! Whoever is killed at any of these leaves the old tree in force or the new one, and files that
+//! nobody reads, which the next publication writes over.
+
+use crate::error::DepotError;
+use crate::intake::{Incoming, take_in};
+use crate::metadata::{self, KeysReport, Reason, Seeds, Signed};
+use crate::place::{Place, Tree};
+use crate::shelves::Shelves;
+use std::path::{Path, PathBuf};
+use supervisor_trust::UnixSeconds;
+
+/// What became of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The package.
+    pub package: String,
+    /// Its version.
+    pub version: String,
+    /// The name under which it is downloaded, below `/packages/`.
+    pub file: String,
+    /// It was not there before.
+    pub is_new: bool,
+}
+
+/// A step of a publication, for tests that stop at each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Copied,
+    Kept,
+    Rendered,
+    Switched,
+    Cleared,
+}
+
+/// Called after each step; an error stops there, as a kill would.
+type Watch<'a> = &'a mut dyn FnMut(Step) -> Result<(), DepotError>;
+
+fn unwatched(_: Step) -> Result<(), DepotError> {
+    Ok(())
+}
+
+/// Makes an empty depot in the folder `root`, with keys grown from `seeds`. Keys that lie there
+/// already are used.
+pub fn init(root: &Path, seeds: &Seeds, now: UnixSeconds) -> Result<(), DepotError> {
+    let place = Place::at(root);
+    place.make_folders()?;
+    let _lock = place.lock()?;
+    if place.current().is_ok() {
+        return Err(DepotError::AlreadyThere { path: root.to_owned() });
+    }
+    metadata::make_keys(&place, seeds)?;
+    let first = metadata::first_root(&place, now)?;
+    let roots = vec![("1.root.json".to_owned(), first.clone()), ("root.json".to_owned(), first)];
+    let before = Tree { number: 0, shelves: Shelves::default(), metadata: roots };
+    change(&place, &before, Shelves::default(), Reason::Shelves, now, &mut unwatched)
+}
+
+/// Puts packages on the shelves: all of them, or none.
+pub fn publish(
+    root: &Path,
+    files: &[PathBuf],
+    now: UnixSeconds,
+) -> Result<Vec<Published>, DepotError> {
+    publish_watched(root, files, now, &mut unwatched)
+}
+
+pub(crate) fn publish_watched(
+    root: &Path,
+    files: &[PathBuf],
+    now: UnixSeconds,
+    watch: Watch<'_>,
+) -> Result<Vec<Published>, DepotError> {
+    let place = Place::at(root);
+    place.current()?;
+    let _lock = place.lock()?;
+    let before = place.read_current()?;
+    let mut shelves = before.shelves.clone();
+    let mut taken: Vec<(Incoming, bool)> = Vec::new();
+    for (number, file) in files.iter().enumerate() {
+        let put = take_in(&place, number, file, now).and_then(|incoming| {
+            let is_new = shelves.put(incoming.item.clone())?;
+            Ok((incoming, is_new))
+        });
+        match put {
+            Ok(done) => taken.push(done),
+            Err(error) => {
+                taken.iter().for_each(|(incoming, _)| incoming.drop_copy());
+                place.drop_incoming(number);
+                return Err(error);
+            }
+        }
+        watch(Step::Copied)?;
+    }
+    for (incoming, _) in &taken {
+        incoming.keep(&place)?;
+        watch(Step::Kept)?;
+    }
+    if shelves != before.shelves {
+        change(&place, &before, shelves, Reason::Shelves, now, watch)?;
+    }
+    let published = taken.into_iter().map(|(incoming, is_new)| Published {
+        package: incoming.item.package,
+        version: incoming.item.version,
+        file: incoming.item.file,
+        is_new,
+    });
+    Ok(published.collect())
+}
+
+/// Takes every file of a version off the shelves; how many there were.
+pub fn withdraw(
+    root: &Path,
+    package: &str,
+    version: &str,
+    now: UnixSeconds,
+) -> Result<usize, DepotError> {
+    let place = Place::at(root);
+    place.current()?;
+    let _lock = place.lock()?;
+    let before = place.read_current()?;
+    let mut shelves = before.shelves.clone();
+    let count = shelves.withdraw(package, version)?;
+    change(&place, &before, shelves, Reason::Shelves, now, &mut unwatched)?;
+    Ok(count)
+}
+
+/// Signs anew what ends soonest, so that clients go on believing the depot. To be done daily; a
+/// depot that is served does it itself.
+pub fn renew(root: &Path, now: UnixSeconds) -> Result<(), DepotError> {
+    let place = Place::at(root);
+    place.current()?;
+    let _lock = place.lock()?;
+    let before = place.read_current()?;
+    let shelves = before.shelves.clone();
+    change(&place, &before, shelves, Reason::Time, now, &mut unwatched)
+}
+
+/// What is known of the depot's keys and signatures.
+pub fn keys(root: &Path, now: UnixSeconds) -> Result<KeysReport, DepotError> {
+    let place = Place::at(root);
+    let tree = place.read_current()?;
+    Ok(Signed::read(&tree)?.report(&place, &tree, now))
+}
+
+/// What is on the shelves.
+pub fn shelves(root: &Path) -> Result<Shelves, DepotError> {
+    Ok(Place::at(root).read_current()?.shelves)
+}
+
+fn change(
+    place: &Place,
+    before: &Tree,
+    shelves: Shelves,
+    reason: Reason,
+    now: UnixSeconds,
+    watch: Watch<'_>,
+) -> Result<(), DepotError> {
+    let metadata = metadata::next(place, before, &shelves, reason, now)?;
+    let tree = Tree { number: before.number + 1, shelves, metadata };
+    metadata::verify(&tree, now)?;
+    place.write_tree(&tree)?;
+    watch(Step::Rendered)?;
+    place.switch(tree.number)?;
+    watch(Step::Switched)?;
+    place.clear_old_trees(tree.number)?;
+    watch(Step::Cleared)
+}
