@@ -1,5 +1,7 @@
 //! Backup.
 
+mod select;
+
 use crate::{Cancel, Event, Repository, Result};
 use engine_repository::Id;
 use std::path::PathBuf;

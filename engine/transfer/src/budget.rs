@@ -27,6 +27,11 @@ impl Budget {
         Share { budget: self.clone(), bytes }
     }
 
+    /// How much there is.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     fn lock(&self) -> MutexGuard<'_, usize> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -40,6 +45,20 @@ pub(crate) struct Share {
 }
 
 impl Share {
+    /// Takes more, as soon as it is free, until it is `bytes`. Only one thread may hold a share and
+    /// ask for more: two could wait for each other.
+    pub(crate) fn grow(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.budget.capacity);
+        let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else { return };
+        let mut used = self.budget.lock();
+        while *used + more > self.budget.capacity {
+            used = self.budget.freed.wait(used).unwrap_or_else(PoisonError::into_inner);
+        }
+        *used += more;
+        drop(used);
+        self.bytes = bytes;
+    }
+
     /// Gives back all but `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         if bytes < self.bytes {

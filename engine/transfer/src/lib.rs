@@ -20,6 +20,7 @@ mod errors;
 mod events;
 mod index;
 mod locks;
+mod posix;
 mod repository;
 mod restore;
 

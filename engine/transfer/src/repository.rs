@@ -1,10 +1,26 @@
-//! An opened repository.
+//! An opened repository: its storage, its key, and reading and writing of whole files.
 
-use crate::Result;
+use crate::errors::Cause;
+use crate::index::{Index, IndexBuilder};
+use crate::{Result, TransferError};
 use engine_contract::memory::MemoryPlan;
-use engine_repository::Id;
-use engine_storage::Storage;
+use engine_repository::config::{ConfigError, Version};
+use engine_repository::key_file::{KEY_FILE_BYTES_MAX, KeyError, SALT_BYTES};
+use engine_repository::unpacked;
+use engine_repository::{
+    Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce, Polynomial, Time,
+};
+use engine_storage::{Name, Storage, StorageError, list_all};
 use std::sync::Arc;
+
+/// Snapshots and locks are never larger; index files of restic are some MiB.
+const UNPACKED_BYTES_MAX: u64 = 256 << 20;
+
+/// A config is a few hundred bytes.
+const CONFIG_BYTES_MAX: u64 = 64 << 10;
+
+/// A repository with more passwords is not believed in.
+const KEYS_MAX: usize = 100;
 
 /// Who works in the repository, for locks and keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,40 +39,213 @@ pub struct Who {
 
 /// An opened repository. Clones share everything.
 #[derive(Clone)]
-pub struct Repository {
+pub struct Repository(Arc<Inner>);
+
+struct Inner {
     storage: Arc<dyn Storage>,
+    key: Arc<MasterKey>,
+    config: Config,
+    who: Who,
+    plan: MemoryPlan,
 }
 
 impl Repository {
-    /// Makes a new repository, and opens it.
+    /// Makes a new repository, and opens it. The config is written last: a repository whose making
+    /// was cut off is none, and can be made again in the same place.
     pub fn init(
         storage: Arc<dyn Storage>,
-        password: &[u8],
+        password: &str,
         who: &Who,
         plan: &MemoryPlan,
     ) -> Result<Self> {
-        let _ = (storage, password, who, plan);
-        unimplemented!("soon")
+        let exists = match storage.size(Name::CONFIG) {
+            Err(StorageError::Gone { .. }) => false,
+            found => found?.is_some(),
+        };
+        if exists {
+            return Err(TransferError::RepositoryExists { location: storage.location() });
+        }
+        storage.create()?;
+        let key =
+            MasterKey::from_bytes(&random()?).map_err(|cause| unwritable("a master key", cause))?;
+        let maker = KeyMaker {
+            created: now(),
+            username: who.username.clone(),
+            hostname: who.hostname.clone(),
+        };
+        let salt = random::<SALT_BYTES>()?;
+        let key_file = KeyFile::create(&key, password, KdfCost::OURS, &salt, nonce()?, maker)
+            .and_then(|file| file.to_json())
+            .map_err(|cause| unwritable("the key", cause))?;
+        storage.write(Name::of(FileKind::Key, Id::of(&key_file)), &key_file)?;
+        let mut broken = false;
+        let polynomial = Polynomial::random(|| {
+            let bytes = random::<8>();
+            broken |= bytes.is_err();
+            u64::from_le_bytes(bytes.unwrap_or_default())
+        });
+        if broken {
+            return Err(TransferError::Random);
+        }
+        let polynomial = polynomial.map_err(|cause| unwritable("the config", cause))?;
+        let config = Config::new(Id::from_bytes(random()?), polynomial);
+        let sealed =
+            config.seal(&key, nonce()?).map_err(|cause| unwritable("the config", cause))?;
+        storage.write(Name::CONFIG, &sealed)?;
+        Self::open(storage, password, who, plan)
     }
 
     /// Opens a repository.
     pub fn open(
         storage: Arc<dyn Storage>,
-        password: &[u8],
+        password: &str,
         who: &Who,
         plan: &MemoryPlan,
     ) -> Result<Self> {
-        let _ = (storage, password, who, plan);
-        unimplemented!("soon")
+        let sealed = match storage.read(Name::CONFIG, CONFIG_BYTES_MAX) {
+            Err(StorageError::NotFound { .. } | StorageError::Gone { .. }) => {
+                return Err(TransferError::NoRepository { location: storage.location() });
+            }
+            sealed => sealed?,
+        };
+        let (key, config) = unlock(storage.as_ref(), password, &sealed)?;
+        let inner = Inner { storage, key: Arc::new(key), config, who: who.clone(), plan: *plan };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The repository's id, by which a destination is known wherever it is connected.
     pub fn id(&self) -> Id {
-        unimplemented!("soon")
+        self.0.config.id
     }
 
     /// Where it is.
     pub fn location(&self) -> String {
-        self.storage.location()
+        self.0.storage.location()
     }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.0.storage
+    }
+
+    pub(crate) fn key(&self) -> &Arc<MasterKey> {
+        &self.0.key
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn who(&self) -> &Who {
+        &self.0.who
+    }
+
+    pub(crate) fn plan(&self) -> &MemoryPlan {
+        &self.0.plan
+    }
+
+    /// The bytes of a snapshot, lock or index file, found to have the sum it is named by.
+    pub(crate) fn read_sealed(&self, kind: FileKind, id: Id) -> Result<Vec<u8>> {
+        let name = Name::of(kind, id);
+        let bytes = self.0.storage.read(name, UNPACKED_BYTES_MAX)?;
+        let found = Id::of(&bytes);
+        if found != id {
+            return Err(damaged(name, format!("its content has the sum {found}")));
+        }
+        Ok(bytes)
+    }
+
+    /// What a snapshot or lock says.
+    pub(crate) fn read_unpacked<T: serde::de::DeserializeOwned>(
+        &self,
+        kind: FileKind,
+        id: Id,
+    ) -> Result<T> {
+        let mut bytes = self.read_sealed(kind, id)?;
+        unpacked::open(&mut bytes, &self.0.key).map_err(|cause| damaged(Name::of(kind, id), cause))
+    }
+
+    /// Stores a snapshot or lock durably and says under which id.
+    pub(crate) fn save_unpacked<T: serde::Serialize>(
+        &self,
+        kind: FileKind,
+        value: &T,
+    ) -> Result<Id> {
+        let sealed = unpacked::seal(value, self.0.config.version, &self.0.key, nonce()?)
+            .map_err(|cause| unwritable(kind.noun(), cause))?;
+        self.save_sealed(kind, &sealed)
+    }
+
+    pub(crate) fn save_sealed(&self, kind: FileKind, sealed: &[u8]) -> Result<Id> {
+        let id = Id::of(sealed);
+        self.0.storage.write(Name::of(kind, id), sealed)?;
+        Ok(id)
+    }
+
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.0.config.version != Version::V1
+    }
+}
+
+/// Finds the key that the password opens and that opens the config.
+fn unlock(storage: &dyn Storage, password: &str, sealed: &[u8]) -> Result<(MasterKey, Config)> {
+    let mut worst = None;
+    let mut is_any_refused = false;
+    for (id, _) in list_all(storage, FileKind::Key)?.into_iter().take(KEYS_MAX) {
+        let name = Name::of(FileKind::Key, id);
+        let json = match storage.read(name, KEY_FILE_BYTES_MAX as u64) {
+            Err(StorageError::NotFound { .. }) => continue,
+            json => json?,
+        };
+        let key = match KeyFile::from_json(&json).and_then(|file| file.open(password)) {
+            Ok(key) => key,
+            Err(KeyError::WrongPassword) => {
+                is_any_refused = true;
+                continue;
+            }
+            Err(cause) => {
+                worst = Some(damaged(name, cause));
+                continue;
+            }
+        };
+        // A key left by a repository that was begun here and never finished opens nothing.
+        match Config::open(&mut sealed.to_vec(), &key) {
+            Ok(config) => return Ok((key, config)),
+            Err(cause @ ConfigError::Crypto(_)) if worst.is_none() => {
+                worst = Some(damaged(Name::CONFIG, cause));
+            }
+            Err(cause) => return Err(damaged(Name::CONFIG, cause)),
+        }
+    }
+    match worst {
+        Some(error) if !is_any_refused => Err(error),
+        None if !is_any_refused => Err(damaged(Name::CONFIG, "no key is beside it".to_owned())),
+        _ => Err(TransferError::WrongPassword { location: storage.location() }),
+    }
+}
+
+/// Damage, and its cause.
+pub(crate) fn damaged(name: Name, cause: impl Into<Cause>) -> TransferError {
+    TransferError::Damaged { name, cause: cause.into() }
+}
+
+pub(crate) fn unwritable(what: &'static str, cause: impl Into<Cause>) -> TransferError {
+    TransferError::Unwritable { what, cause: cause.into() }
+}
+
+/// Random bytes from the system.
+pub(crate) fn random<const BYTES: usize>() -> Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes).map_err(|_| TransferError::Random)?;
+    Ok(bytes)
+}
+
+/// A number used once.
+pub(crate) fn nonce() -> Result<Nonce> {
+    random()
+}
+
+/// The time now, in UTC.
+pub(crate) fn now() -> Time {
+    let now = jiff::Timestamp::now();
+    Time::utc(now.as_second(), now.subsec_nanosecond().unsigned_abs())
 }

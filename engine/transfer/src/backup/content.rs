@@ -1,0 +1,79 @@
+//! The content of one file: ids of its chunks, which come from several threads in any order.
+
+use super::shared::{Shared, lock};
+use engine_repository::Id;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often a waiting thread looks whether the backup has ended.
+const LOOK_MILLISECONDS: u64 = 100;
+
+/// The ids of a file's chunks, some of which are still being worked out.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Content(Arc<Shelf>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    state: Mutex<State>,
+    completed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ids: Vec<Id>,
+    missing: usize,
+}
+
+impl Content {
+    /// What is known from the start.
+    pub(super) fn known(ids: Vec<Id>) -> Self {
+        let state = Mutex::new(State { ids, missing: 0 });
+        Self(Arc::new(Shelf { state, completed: Condvar::new() }))
+    }
+
+    /// Adds a chunk at the end, whose id comes by [`Place::set`].
+    pub(super) fn expect(&self) -> Place {
+        let mut state = lock(&self.0.state);
+        state.ids.push(Id::ZERO);
+        state.missing += 1;
+        Place { content: self.clone(), number: state.ids.len() - 1 }
+    }
+
+    /// Adds a chunk at the end whose id is known.
+    pub(super) fn push(&self, id: Id) {
+        lock(&self.0.state).ids.push(id);
+    }
+
+    /// All ids, as soon as they are known; `None` when the backup ends before.
+    pub(super) fn wait(&self, shared: &Shared<'_>) -> Option<Vec<Id>> {
+        let mut state = lock(&self.0.state);
+        while state.missing > 0 {
+            if shared.is_stopped() {
+                return None;
+            }
+            let timeout = Duration::from_millis(LOOK_MILLISECONDS);
+            let waited = self.0.completed.wait_timeout(state, timeout);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(std::mem::take(&mut state.ids))
+    }
+}
+
+/// Where the id of one chunk goes.
+#[derive(Debug)]
+pub(super) struct Place {
+    content: Content,
+    number: usize,
+}
+
+impl Place {
+    /// Says which id it is.
+    pub(super) fn set(self, id: Id) {
+        let mut state = lock(&self.content.0.state);
+        state.ids[self.number] = id;
+        state.missing -= 1;
+        if state.missing == 0 {
+            self.content.0.completed.notify_all();
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What the threads of one backup share.
+
+use crate::budget::Budget;
+use crate::index::Index;
+use crate::locks::HeldLock;
+use crate::{Cancel, Repository, Result, TransferError};
+use engine_repository::{BlobKind, Id, PackedBlob};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What the threads of one backup share.
+pub(super) struct Shared<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) index: &'a Index,
+    pub(super) budget: Arc<Budget>,
+    pub(super) buffers: Buffers,
+    pub(super) lock: &'a HeldLock,
+    cancel: &'a Cancel,
+    has_failed: AtomicBool,
+    /// The first failure; those after it are its consequences.
+    failure: Mutex<Option<TransferError>>,
+    /// Blobs on their way to a pack.
+    claimed: Mutex<HashSet<(BlobKind, Id)>>,
+}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(
+        repository: &'a Repository,
+        index: &'a Index,
+        lock: &'a HeldLock,
+        cancel: &'a Cancel,
+    ) -> Self {
+        let pipeline_bytes = usize::try_from(repository.plan().pipeline_bytes).unwrap_or(1 << 30);
+        Self {
+            repository,
+            index,
+            lock,
+            cancel,
+            budget: Budget::of(pipeline_bytes / 4 * 3),
+            buffers: Buffers { idle: Mutex::default(), idle_bytes_max: pipeline_bytes / 4 },
+            has_failed: AtomicBool::new(false),
+            failure: Mutex::default(),
+            claimed: Mutex::default(),
+        }
+    }
+
+    /// Ends the backup with this error, unless it is ending with another already.
+    pub(super) fn fail(&self, error: TransferError) {
+        lock(&self.failure).get_or_insert(error);
+        self.has_failed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether every thread should come to an end without finishing its work.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed) || self.cancel.is_cancelled()
+    }
+
+    /// The verdict, once all threads have ended.
+    pub(super) fn verdict(&self) -> Result<()> {
+        match lock(&self.failure).take() {
+            Some(error) => Err(error),
+            None if self.cancel.is_cancelled() => Err(TransferError::Cancelled),
+            None => self.lock.must_be_held(),
+        }
+    }
+
+    /// Whether a blob is new to the repository. If so, the caller must see to it that it is stored;
+    /// nobody else will be asked to.
+    pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> bool {
+        !self.index.has(kind, id) && lock(&self.claimed).insert((kind, *id))
+    }
+
+    /// Takes note of a pack that is durable.
+    pub(super) fn stored(&self, pack: Id, blobs: &[PackedBlob]) {
+        self.index.stored(pack, blobs);
+        let mut claimed = lock(&self.claimed);
+        for packed in blobs {
+            claimed.remove(&(packed.blob.kind, packed.blob.id));
+        }
+    }
+}
+
+/// Buffers that are used again instead of given back to the system.
+pub(super) struct Buffers {
+    idle: Mutex<Idle>,
+    idle_bytes_max: usize,
+}
+
+#[derive(Default)]
+struct Idle {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+/// Smaller buffers are cheap to make.
+const BUFFER_BYTES_MIN: usize = 64 << 10;
+
+impl Buffers {
+    /// An empty buffer with room for about `bytes`.
+    pub(super) fn take(&self, bytes: usize) -> Vec<u8> {
+        if bytes >= BUFFER_BYTES_MIN {
+            let mut idle = lock(&self.idle);
+            if let Some(buffer) = idle.buffers.pop() {
+                idle.bytes -= buffer.capacity();
+                return buffer;
+            }
+        }
+        Vec::with_capacity(bytes)
+    }
+
+    /// Gives a buffer back.
+    pub(super) fn give(&self, mut buffer: Vec<u8>) {
+        let bytes = buffer.capacity();
+        let mut idle = lock(&self.idle);
+        if bytes >= BUFFER_BYTES_MIN && idle.bytes + bytes <= self.idle_bytes_max {
+            buffer.clear();
+            idle.bytes += bytes;
+            idle.buffers.push(buffer);
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,262 @@
+//! Files and folders reached from an open folder, never by a path that could change underneath.
+//!
+//! A [`Folder`] is an open descriptor; everything in it is named by one name without `/`, and no
+//! symbolic link is ever followed. Sizes are 64 bits wide on every machine.
+
+#![allow(unsafe_code)] // fstatat64: nix only has the call whose sizes are 32 bits on 32-bit ARM.
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use std::ffi::{CStr, CString, OsString};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// What kind of thing a name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Folder,
+    Symlink,
+    BlockDevice,
+    CharDevice,
+    Pipe,
+    Socket,
+    Unknown,
+}
+
+/// What the system knows about a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) kind: Kind,
+    /// `st_mode`, with the type.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) size: u64,
+    /// Space it takes on the disk, in bytes.
+    pub(crate) allocated_bytes: u64,
+    pub(crate) inode: u64,
+    pub(crate) device_id: u64,
+    pub(crate) links: u64,
+    /// Of a device file: which device.
+    pub(crate) device: u64,
+    /// Seconds since 1970, nanoseconds.
+    pub(crate) mtime: (i64, u32),
+    pub(crate) ctime: (i64, u32),
+}
+
+// Types in libc differ from machine to machine, so some of these do nothing on some.
+#[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+impl Stat {
+    fn of(found: &libc::stat64) -> Self {
+        let nanoseconds = |number: i64| u32::try_from(number).unwrap_or(0);
+        Self {
+            kind: match found.st_mode & libc::S_IFMT {
+                libc::S_IFREG => Kind::File,
+                libc::S_IFDIR => Kind::Folder,
+                libc::S_IFLNK => Kind::Symlink,
+                libc::S_IFBLK => Kind::BlockDevice,
+                libc::S_IFCHR => Kind::CharDevice,
+                libc::S_IFIFO => Kind::Pipe,
+                libc::S_IFSOCK => Kind::Socket,
+                _ => Kind::Unknown,
+            },
+            mode: found.st_mode as u32,
+            uid: found.st_uid,
+            gid: found.st_gid,
+            size: u64::try_from(found.st_size).unwrap_or(0),
+            allocated_bytes: u64::try_from(found.st_blocks).unwrap_or(0) * 512,
+            inode: found.st_ino as u64,
+            device_id: found.st_dev as u64,
+            links: found.st_nlink as u64,
+            device: found.st_rdev as u64,
+            mtime: (i64::from(found.st_mtime), nanoseconds(found.st_mtime_nsec as i64)),
+            ctime: (i64::from(found.st_ctime), nanoseconds(found.st_ctime_nsec as i64)),
+        }
+    }
+
+    /// What the system knows about an open file.
+    pub(crate) fn of_open(file: BorrowedFd<'_>) -> io::Result<Self> {
+        let mut found = MaybeUninit::<libc::stat64>::uninit();
+        // SAFETY: the descriptor is open, the buffer is as large as the call expects, and it is
+        // only read when the call says it filled it.
+        unsafe {
+            Errno::result(libc::fstat64(file.as_raw_fd(), found.as_mut_ptr()))?;
+            Ok(Self::of(&found.assume_init()))
+        }
+    }
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub(crate) struct Folder(OwnedFd);
+
+const FOLDER_FLAGS: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC)
+    .union(OFlag::O_NONBLOCK)
+    .union(OFlag::O_LARGEFILE);
+
+impl Folder {
+    /// The folder at a path. Links in the path are followed: it is what the owner named.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        let fd = nix::fcntl::open(path, FOLDER_FLAGS, Mode::empty())?;
+        Ok(Self(fd))
+    }
+
+    /// A folder in this one; not a link to one.
+    pub(crate) fn folder(&self, name: &CStr) -> io::Result<Self> {
+        Ok(Self(openat(&self.0, name, FOLDER_FLAGS | OFlag::O_NOFOLLOW, Mode::empty())?))
+    }
+
+    /// A file in this one, to be read. It is opened without waiting (it may be a pipe by now), and
+    /// without leaving a trace in its access time where that is allowed.
+    pub(crate) fn file(&self, name: &CStr) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_CLOEXEC
+            | OFlag::O_NONBLOCK
+            | OFlag::O_NOCTTY
+            | OFlag::O_LARGEFILE;
+        let quiet = openat(&self.0, name, flags | OFlag::O_NOATIME, Mode::empty());
+        let opened = match quiet {
+            // Only the owner and root may ask for that.
+            Err(Errno::EPERM) => openat(&self.0, name, flags, Mode::empty()),
+            other => other,
+        };
+        Ok(File::from(opened?))
+    }
+
+    /// What the system knows about a name here.
+    pub(crate) fn stat(&self, name: &CStr) -> io::Result<Stat> {
+        let mut found = MaybeUninit::<libc::stat64>::uninit();
+        // SAFETY: the descriptor is open, the name ends with NUL, the buffer is as large as the
+        // call expects, and it is only read when the call says it filled it.
+        unsafe {
+            let flags = libc::AT_SYMLINK_NOFOLLOW;
+            let fd = self.0.as_raw_fd();
+            Errno::result(libc::fstatat64(fd, name.as_ptr(), found.as_mut_ptr(), flags))?;
+            Ok(Stat::of(&found.assume_init()))
+        }
+    }
+
+    /// What the system knows about the folder itself.
+    pub(crate) fn own_stat(&self) -> io::Result<Stat> {
+        Stat::of_open(self.0.as_fd())
+    }
+
+    /// What a symbolic link here points to.
+    pub(crate) fn link_target(&self, name: &CStr) -> io::Result<OsString> {
+        Ok(nix::fcntl::readlinkat(&self.0, name)?)
+    }
+
+    /// All names in the folder but `.` and `..`, sorted by their bytes.
+    pub(crate) fn names(&self) -> io::Result<Names> {
+        // A descriptor of its own, because reading moves the position of all that share one.
+        let fd = openat(&self.0, c".", FOLDER_FLAGS, Mode::empty())?;
+        let mut names = Names::default();
+        for entry in Dir::from_fd(fd)?.iter() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                names.push(name)?;
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The names in a folder, in one piece of memory: a million of them are some tens of MB less than
+/// as strings of their own.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// Each name, with the NUL that ends it.
+    bytes: Vec<u8>,
+    /// Where each name starts.
+    starts: Vec<u32>,
+}
+
+impl Names {
+    fn push(&mut self, name: &CStr) -> io::Result<()> {
+        let start = u32::try_from(self.bytes.len())
+            .map_err(|_| io::Error::other("a folder with more than 4 GiB of names"))?;
+        self.starts.push(start);
+        self.bytes.extend_from_slice(name.to_bytes_with_nul());
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        let bytes = &self.bytes;
+        let name = |start: u32| bytes[start as usize..].split(|byte| *byte == 0).next();
+        self.starts.sort_unstable_by(|one, other| name(*one).cmp(&name(*other)));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The name at a place.
+    pub(crate) fn get(&self, place: usize) -> Option<&CStr> {
+        let start = *self.starts.get(place)? as usize;
+        CStr::from_bytes_until_nul(self.bytes.get(start..)?).ok()
+    }
+}
+
+/// A name as the system takes it, `None` when it holds a NUL.
+pub(crate) fn c_name(name: &[u8]) -> Option<CString> {
+    CString::new(name).ok()
+}
+
+/// A path's bytes below a folder's path.
+pub(crate) fn joined(folder: &Path, name: &CStr) -> std::path::PathBuf {
+    folder.join(std::ffi::OsStr::from_bytes(name.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn names_come_sorted_by_their_bytes_whatever_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let names: [&[u8]; 6] = [b"a\nb", b"a", b"\xff\xfe", b"B", "é".as_bytes(), b"a b"];
+        for name in names {
+            std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(name)), b"").unwrap();
+        }
+        let found = Folder::at(folder.path()).unwrap().names().unwrap();
+        let found: Vec<_> =
+            (0..found.len()).map(|at| found.get(at).unwrap().to_bytes().to_vec()).collect();
+        let mut expected: Vec<_> = names.iter().map(|name| name.to_vec()).collect();
+        expected.sort();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn links_are_seen_and_never_followed() {
+        let outer = tempfile::tempdir().unwrap();
+        std::fs::create_dir(outer.path().join("folder")).unwrap();
+        std::fs::write(outer.path().join("file"), b"x").unwrap();
+        symlink("folder", outer.path().join("to folder")).unwrap();
+        symlink("file", outer.path().join("to file")).unwrap();
+        let folder = Folder::at(outer.path()).unwrap();
+        assert_eq!(folder.stat(c"to folder").unwrap().kind, Kind::Symlink);
+        assert!(folder.folder(c"to folder").is_err());
+        assert!(folder.file(c"to file").is_err());
+        assert!(folder.folder(c"folder").is_ok());
+        assert_eq!(folder.link_target(c"to file").unwrap(), "file");
+    }
+}
