@@ -2,7 +2,7 @@
 //!
 //! Everything a repository is made of can be turned into bytes and back here: [`id`]s, [`file`]
 //! names, sealed units ([`crypto`]), [`blob`]s, [`pack`]s, the [`config`], [`key_file`]s,
-//! [`snapshot`]s, [`lock`]s. `FORMAT.md` beside this package says
+//! [`snapshot`]s, [`lock`]s, [`index`] files, [`tree`]s. `FORMAT.md` beside this package says
 //! what is written, what is tolerated, and why.
 //!
 //! **Invariant:** what is written here, stock restic reads; trees are byte for byte what restic
@@ -17,13 +17,17 @@ pub mod compress;
 pub mod config;
 pub mod crypto;
 pub mod file;
+mod go_text;
 pub mod id;
+pub mod index;
+pub mod json;
 pub mod key_file;
 pub mod lock;
 pub mod pack;
 pub mod polynomial;
 pub mod snapshot;
 pub mod time;
+pub mod tree;
 pub mod unpacked;
 
 pub use blob::{BlobKind, BlobOpener, BlobSealer, PackedBlob, SealedBlob};
@@ -31,8 +35,10 @@ pub use config::{Config, Version};
 pub use crypto::{MasterKey, Nonce};
 pub use file::FileKind;
 pub use id::{Hasher, Id};
+pub use index::{IndexEntry, IndexReader, IndexWriter};
 pub use key_file::{KdfCost, KeyFile, KeyMaker};
 pub use lock::Lock;
 pub use polynomial::Polynomial;
 pub use snapshot::{Snapshot, Summary};
 pub use time::Time;
+pub use tree::{Node, NodeKind, TreeReader, TreeWriter};
