@@ -283,6 +283,7 @@ mod tests {
         header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link.as_bytes());
         header.set_entry_type(kind);
         header.set_mode(0o644);
+        header.set_uid(0);
         header.set_size(content.len() as u64);
         header.set_cksum();
         let mut bytes = header.as_bytes().to_vec();
@@ -314,7 +315,7 @@ mod tests {
         }
         let long = member("x", EntryType::GNULongName, "", b"../../etc/passwd\0");
         assert!(matches!(walked(&[long, file("x")]), Err(ArchiveError::Path { .. })));
-        let pax = member("x", EntryType::XHeader, "", b"15 path=../../x\n");
+        let pax = member("x", EntryType::XHeader, "", b"16 path=../../x\n");
         assert!(matches!(walked(&[pax, file("x")]), Err(ArchiveError::Path { .. })));
     }
 
@@ -339,6 +340,8 @@ mod tests {
         let mut huge = tar::Header::new_ustar();
         huge.set_path("huge").unwrap();
         huge.set_size(1 << 40);
+        huge.set_mode(0o644);
+        huge.set_uid(0);
         huge.set_cksum();
         let refused = walked(&[huge.as_bytes().to_vec()]).unwrap_err();
         assert!(matches!(refused, ArchiveError::Bound { what: "bytes of content", .. }));

@@ -1,1 +1,154 @@
 //! Unpacking a package into a folder, safely.
+//!
+//! **Invariant:** nothing is written outside the folder, nothing there is overwritten, and no link
+//! is followed: files are created anew, and symbolic links are made last, when nothing is written
+//! any more. Permissions keep their low nine bits; owner and time are the caller's.
+
+use crate::archive::{self, Bounds, Head, Kind, link_stays_inside};
+use crate::read::{self, MEMBERS_MAX, PACKAGE_BYTES_MAX, ReadError};
+use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Why a package could not be unpacked. What was written stays; the folder is the caller's.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtractError {
+    /// It is no sound package.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The folder holds something already.
+    #[error("{} is not an empty folder", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file could not be made.
+    #[error("{} cannot be written", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A member that is neither file, folder nor a link inside.
+    #[error("`{path}` is a link that leads outside, or a device")]
+    Refused {
+        /// Its name in the archive.
+        path: String,
+    },
+}
+
+impl ExtractError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Read(error) => error.remedy(),
+            Self::NotEmpty { .. } => "name a folder that does not exist yet",
+            Self::Write { .. } => "check that the disk has room and the folder is yours",
+            Self::Refused { .. } => "do not install this package; ask whoever made it",
+        }
+    }
+}
+
+/// Unpacks the outer archive: INFO, scripts, icons and `package.tgz` as it is.
+pub fn package(source: impl Read, into: &Path) -> Result<(), ExtractError> {
+    let bounds = Bounds {
+        members_max: MEMBERS_MAX,
+        name_bytes_max: 1024,
+        content_bytes_max: PACKAGE_BYTES_MAX,
+    };
+    let mut folder = Folder::empty(into)?;
+    let mut failure = None;
+    archive::walk(source, bounds, |head, content| folder.step(head, content, &mut failure))
+        .map_err(|error: ReadError| failure.take().unwrap_or(error.into()))?;
+    folder.link()
+}
+
+/// Unpacks a `package.tgz`: what becomes `target/` on a NAS.
+pub fn payload(mut source: impl Read, into: &Path) -> Result<(), ExtractError> {
+    let start = read::start_of(&mut source).map_err(ReadError::Source)?;
+    let compression = read::compression_of(&start)?;
+    let mut folder = Folder::empty(into)?;
+    let mut failure = None;
+    let whole = (&start[..]).chain(source);
+    read::unpack(whole, compression, |head, content| folder.step(head, content, &mut failure))
+        .map_err(|error| failure.take().unwrap_or(error.into()))?;
+    folder.link()
+}
+
+struct Folder<'a> {
+    root: &'a Path,
+    files: HashSet<String>,
+    links: Vec<(PathBuf, String)>,
+}
+
+impl<'a> Folder<'a> {
+    fn empty(root: &'a Path) -> Result<Self, ExtractError> {
+        let failed = |cause| ExtractError::Write { path: root.into(), cause };
+        fs::create_dir_all(root).map_err(failed)?;
+        if fs::read_dir(root).map_err(failed)?.next().is_some() {
+            return Err(ExtractError::NotEmpty { path: root.into() });
+        }
+        Ok(Self { root, files: HashSet::new(), links: Vec::new() })
+    }
+
+    /// Takes a member; the walk ends with a read error whose true cause is left in `failure`.
+    fn step(
+        &mut self,
+        head: &Head,
+        content: &mut dyn Read,
+        failure: &mut Option<ExtractError>,
+    ) -> Result<(), ReadError> {
+        self.take(head, content).map_err(|error| {
+            *failure = Some(error);
+            ReadError::Source(io::Error::other("unpacking stopped"))
+        })
+    }
+
+    fn take(&mut self, head: &Head, content: &mut dyn Read) -> Result<(), ExtractError> {
+        let path = self.root.join(&head.path);
+        let failed = |cause| ExtractError::Write { path: path.clone(), cause };
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(failed)?;
+        }
+        let link = head.link.as_deref().unwrap_or_default();
+        match head.kind {
+            Kind::Directory => fs::create_dir_all(&path).map_err(failed)?,
+            Kind::File => {
+                let mut file = OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)
+                    .map_err(failed)?;
+                let copied = io::copy(content, &mut file).map_err(failed)?;
+                if copied != head.bytes {
+                    return Err(ReadError::CutOff { member: head.path.clone() }.into());
+                }
+                let mode = fs::Permissions::from_mode(head.mode & 0o777);
+                file.set_permissions(mode).map_err(failed)?;
+                self.files.insert(head.path.clone());
+            }
+            Kind::Symlink if link_stays_inside(&head.path, link) => {
+                self.links.push((path, link.to_owned()));
+            }
+            Kind::HardLink if self.files.contains(link) => {
+                fs::hard_link(self.root.join(link), &path).map_err(failed)?;
+            }
+            Kind::Symlink | Kind::HardLink | Kind::Other => {
+                return Err(ExtractError::Refused { path: head.path.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn link(self) -> Result<(), ExtractError> {
+        for (path, link) in self.links {
+            symlink(link, &path).map_err(|cause| ExtractError::Write { path, cause })?;
+        }
+        Ok(())
+    }
+}

@@ -19,6 +19,8 @@ pub mod extract;
 pub mod icon;
 pub mod info;
 pub mod manifest;
+pub mod payload;
 pub mod platform;
 pub mod read;
+pub mod tarball;
 pub mod version;

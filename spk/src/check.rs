@@ -1,1 +1,0 @@
-//! What a NAS will not like about a package.

@@ -1,0 +1,1 @@
+//! The rules, each met by a package that breaks just it.
