@@ -1,9 +1,16 @@
 //! Stories: a user's day, told with the real programs. They live in `tests/`, one file a theme.
 //!
-//! A story says what the owner of a NAS does and what must then be true, in words of
-//! `tests-support`. It starts real processes and reads real files; there is nothing to pretend.
+//! A story says what the owner of a NAS does and what must then be true. It starts real processes
+//! and reads real files; there is nothing to pretend. What owners and keepers of depots do is said
+//! once, here: [`Depot`] is somebody's package source, [`OurBox`] a NAS with our package on it.
 //!
-//! **Invariant:** a story depends on `tests-support` alone, so it cannot know more about our
-//! programs than a user can.
+//! **Invariant:** a story depends on `tests-support` alone and uses our programs as anybody may:
+//! by their command lines.
 //!
 //! **Not here:** anything a unit test beside the code says better. A story proves the wiring.
+
+mod depot;
+mod our_box;
+
+pub use depot::Depot;
+pub use our_box::{OurBox, PACKAGE, folder_for_everybody, packs};

@@ -1,0 +1,131 @@
+//! Somebody's depot: keys, shelves, our package in several versions, served on loopback.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use tests_support::{Dsm, Running, program, run, workspace};
+
+/// A depot that is being served. It stops when it is dropped.
+#[derive(Debug)]
+pub struct Depot {
+    folder: tempfile::TempDir,
+    serving: Option<Running>,
+    url: String,
+}
+
+impl Depot {
+    /// A depot with fresh keys and empty shelves, served on a port of its own.
+    pub fn open() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut depot = Self { folder, serving: None, url: String::new() };
+        run(depot.supervisor(&["depot", "init"]).arg("--root").arg(depot.shelves())).must_succeed();
+        depot.serve();
+        depot
+    }
+
+    /// A depot that offers our package in one version, for DSM 6 and DSM 7.
+    pub fn with(version: &str) -> Self {
+        let depot = Self::open();
+        depot.publish(version);
+        depot
+    }
+
+    /// Builds our package in this version, with the depot's key inside, and publishes it.
+    pub fn publish(&self, version: &str) {
+        let mut publish = self.supervisor(&["depot", "publish"]);
+        publish.arg("--root").arg(self.shelves()).args(self.packages(version));
+        run(&mut publish).must_succeed();
+    }
+
+    /// Ends the server, and starts it again on another port.
+    pub fn restart(&mut self) {
+        self.serving = None;
+        self.serve();
+    }
+
+    fn serve(&mut self) {
+        let mut serve = self.supervisor(&["depot", "serve"]);
+        serve.arg("--root").arg(self.shelves()).args(["--listen", "127.0.0.1:0"]);
+        let (serving, line) = Running::until(&mut serve, "listening on ");
+        let url = line.split("listening on ").nth(1).and_then(|rest| rest.split(' ').next());
+        self.url = url.expect("it says where").trim().to_owned();
+        self.serving = Some(serving);
+    }
+
+    /// What the owner types into Package Center.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The depot's folder on its keeper's disk.
+    pub fn shelves(&self) -> PathBuf {
+        self.folder.path().join("depot")
+    }
+
+    /// Every file on the shelves whose name ends so.
+    pub fn files(&self, ending: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut waiting = vec![self.shelves()];
+        while let Some(folder) = waiting.pop() {
+            for entry in std::fs::read_dir(&folder).expect("the depot can be read").flatten() {
+                match entry.path() {
+                    path if path.is_dir() => waiting.push(path),
+                    path if path.to_string_lossy().ends_with(ending) => found.push(path),
+                    _ => {}
+                }
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+
+    fn supervisor(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(program("holdfast-supervisor"));
+        command.args(words);
+        command
+    }
+
+    fn packages(&self, version: &str) -> Vec<PathBuf> {
+        let into = self.folder.path().join(format!("built {version}"));
+        let mut build = Command::new(program("spk"));
+        build
+            .arg("build")
+            .arg("--manifest")
+            .arg(workspace().join("scripts/package/package.toml"))
+            .args(["--target", "x86_64", "--dsm", "6", "--dsm", "7", "--version", version])
+            .arg("--programs")
+            .arg(programs())
+            .arg("-o")
+            .arg(&into);
+        run(&mut build).must_succeed();
+        let packages = std::fs::read_dir(&into).expect("packages were built").flatten();
+        let mut packages: Vec<PathBuf> = packages.map(|entry| entry.path()).collect();
+        packages.retain(|path| path.extension().is_some_and(|extension| extension == "spk"));
+        packages.sort_unstable();
+        assert_eq!(packages.len(), 2, "one for {:?} and one for {:?}", Dsm::Six, Dsm::Seven);
+        packages
+    }
+}
+
+/// The folder with the programs to pack: `x86_64/holdfast` and `x86_64/holdfast-supervisor`, made
+/// for this machine and stripped. It lies beside them, and is made anew when they were.
+fn programs() -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _mine = ONE_AT_A_TIME.lock();
+    let folder = program("holdfast").with_file_name("packed");
+    let place = folder.join("x86_64");
+    std::fs::create_dir_all(&place).expect("a folder");
+    for name in ["holdfast", "holdfast-supervisor"] {
+        let (built, packed) = (program(name), place.join(name));
+        let changed = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        if changed(&packed) > changed(&built) {
+            continue;
+        }
+        let fresh = place.join(format!("{name}.{}", std::process::id()));
+        std::fs::copy(&built, &fresh).expect("room for a program");
+        // Without binutils the package is larger, and nothing else.
+        let _ = Command::new("strip").arg(&fresh).output();
+        std::fs::rename(&fresh, &packed).expect("a program");
+    }
+    folder
+}
