@@ -23,8 +23,8 @@ pub struct TimeError;
 
 impl UnixSeconds {
     /// The time `seconds` after 1970; later ones than the year 9999 become its last second.
-    pub fn new(seconds: u64) -> Self {
-        Self(seconds.min(SECONDS_MAX))
+    pub const fn new(seconds: u64) -> Self {
+        Self(if seconds > SECONDS_MAX { SECONDS_MAX } else { seconds })
     }
 
     /// Seconds since 1970.
