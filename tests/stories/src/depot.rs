@@ -37,10 +37,9 @@ impl Depot {
         run(&mut publish).must_succeed();
     }
 
-    /// Ends the server, and starts it again on another port.
-    pub fn restart(&mut self) {
+    /// Ends the server; the shelves stay.
+    pub fn close(&mut self) {
         self.serving = None;
-        self.serve();
     }
 
     fn serve(&mut self) {
@@ -62,27 +61,24 @@ impl Depot {
         self.folder.path().join("depot")
     }
 
-    /// Every file on the shelves whose name ends so.
-    pub fn files(&self, ending: &str) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let mut waiting = vec![self.shelves()];
-        while let Some(folder) = waiting.pop() {
-            for entry in std::fs::read_dir(&folder).expect("the depot can be read").flatten() {
-                match entry.path() {
-                    path if path.is_dir() => waiting.push(path),
-                    path if path.to_string_lossy().ends_with(ending) => found.push(path),
-                    _ => {}
-                }
-            }
-        }
-        found.sort_unstable();
-        found
-    }
-
     fn supervisor(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program("holdfast-supervisor"));
         command.args(words);
         command
+    }
+
+    /// What goes into a package: the programs for this machine, and the key this depot is to be
+    /// believed by.
+    fn programs(&self) -> PathBuf {
+        let folder = self.folder.path().join("programs");
+        let place = folder.join("x86_64");
+        std::fs::create_dir_all(&place).expect("a folder");
+        for name in ["holdfast", "holdfast-supervisor"] {
+            std::fs::copy(stripped(name), place.join(name)).expect("room for a program");
+        }
+        let root = self.shelves().join("current/metadata/1.root.json");
+        std::fs::copy(&root, folder.join("depot.pub")).expect("the depot has a first root");
+        folder
     }
 
     fn packages(&self, version: &str) -> Vec<PathBuf> {
@@ -94,7 +90,7 @@ impl Depot {
             .arg(workspace().join("scripts/package/package.toml"))
             .args(["--target", "x86_64", "--dsm", "6", "--dsm", "7", "--version", version])
             .arg("--programs")
-            .arg(programs())
+            .arg(self.programs())
             .arg("-o")
             .arg(&into);
         run(&mut build).must_succeed();
@@ -107,25 +103,19 @@ impl Depot {
     }
 }
 
-/// The folder with the programs to pack: `x86_64/holdfast` and `x86_64/holdfast-supervisor`, made
-/// for this machine and stripped. It lies beside them, and is made anew when they were.
-fn programs() -> PathBuf {
+/// A program without its symbols, which lies beside it and is made anew when it was.
+fn stripped(name: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _mine = ONE_AT_A_TIME.lock();
-    let folder = program("holdfast").with_file_name("packed");
-    let place = folder.join("x86_64");
-    std::fs::create_dir_all(&place).expect("a folder");
-    for name in ["holdfast", "holdfast-supervisor"] {
-        let (built, packed) = (program(name), place.join(name));
-        let changed = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
-        if changed(&packed) > changed(&built) {
-            continue;
-        }
-        let fresh = place.join(format!("{name}.{}", std::process::id()));
+    let built = program(name);
+    let stripped = built.with_file_name(format!("{name}.stripped"));
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    if changed(&stripped) < changed(&built) {
+        let fresh = built.with_file_name(format!("{name}.{}", std::process::id()));
         std::fs::copy(&built, &fresh).expect("room for a program");
         // Without binutils the package is larger, and nothing else.
         let _ = Command::new("strip").arg(&fresh).output();
-        std::fs::rename(&fresh, &packed).expect("a program");
+        std::fs::rename(&fresh, &stripped).expect("a program");
     }
-    folder
+    stripped
 }

@@ -2,7 +2,8 @@
 //!
 //! A story says what the owner of a NAS does and what must then be true. It starts real processes
 //! and reads real files; there is nothing to pretend. What owners and keepers of depots do is said
-//! once, here: [`Depot`] is somebody's package source, [`OurBox`] a NAS with our package on it.
+//! once, here: [`Depot`] is somebody's package source, [`OurBox`] a NAS with our package on it,
+//! [`Meddler`] somebody between them.
 //!
 //! **Invariant:** a story depends on `tests-support` alone and uses our programs as anybody may:
 //! by their command lines.
@@ -10,7 +11,9 @@
 //! **Not here:** anything a unit test beside the code says better. A story proves the wiring.
 
 mod depot;
+mod meddler;
 mod our_box;
 
 pub use depot::Depot;
+pub use meddler::Meddler;
 pub use our_box::{OurBox, PACKAGE, folder_for_everybody, packs};

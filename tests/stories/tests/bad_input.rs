@@ -196,8 +196,9 @@ fn a_full_disk_is_a_sentence_and_the_repository_stays_sound() {
     let disk = home.join("disk");
     fs::create_dir(&disk).unwrap();
     let can = |words: &[&str]| {
-        let tried = Command::new("unshare").args(words).args(["mount", "-t", "tmpfs", "x"]);
-        tried_to_mount(tried, &disk)
+        let mut tried = Command::new("unshare");
+        tried.args(words).args(["mount", "-t", "tmpfs", "x"]).arg(&disk);
+        tried.output().is_ok_and(|ended| ended.status.success())
     };
     let (wrapper, small_disk): (&[&str], &str) = if can(&["--mount"]) {
         (&["unshare", "--mount"], "mount")
@@ -215,8 +216,4 @@ fn a_full_disk_is_a_sentence_and_the_repository_stays_sound() {
     let said = ended.said();
     assert!(said.contains("the large backup ended with 1\n"), "{said}");
     assert!(said.contains("what to do:") && said.contains("all is well"));
-}
-
-fn tried_to_mount(command: &mut Command, disk: &Path) -> bool {
-    command.arg(disk).output().is_ok_and(|ended| ended.status.success())
 }

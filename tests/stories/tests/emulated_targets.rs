@@ -1,0 +1,258 @@
+//! A day on each of the five NAS targets, with the very files that would go on a NAS.
+//!
+//! The programs in `dist` run on an emulated core, the oldest their target promises: an ARM926
+//! without floating point, a Cortex-A9 without NEON. What an emulator cannot tell is asked of the
+//! files themselves by `cargo nas check`: the emulated boxes have today's C library, which the
+//! check's glibc floor makes up for.
+//!
+//! Some days are spent under an old kernel: system calls that came after Linux 2.6.32 answer
+//! ENOSYS, and numbers from 403 on EINVAL, which is what Synology's ARM kernels answer there. The
+//! filter lies below the emulator, so it sees the calls the emulator makes for the program.
+
+use nix::sys::prctl;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use tests_support::tree::Tree;
+use tests_support::{Finished, compare, run, tree, workspace};
+
+/// A box of one target: its programs, and what runs them.
+struct Emulated {
+    target: &'static str,
+    emulator: &'static [&'static str],
+    old_kernel: bool,
+    is_32_bit: bool,
+}
+
+const X86_64: Emulated =
+    Emulated { target: "x86_64", emulator: &[], old_kernel: false, is_32_bit: false };
+
+/// The core of rtd1296 and armada37xx.
+const AARCH64: Emulated = Emulated {
+    target: "aarch64",
+    emulator: &["qemu-aarch64-static", "-cpu", "cortex-a53"],
+    old_kernel: false,
+    is_32_bit: false,
+};
+
+/// armada370 has VFPv3-D16 and no NEON.
+const ARMHF: Emulated = Emulated {
+    target: "armhf",
+    emulator: &["qemu-arm-static", "-cpu", "cortex-a9,neon=off", "-L", "/usr/arm-linux-gnueabihf"],
+    old_kernel: false,
+    is_32_bit: true,
+};
+
+/// A soft-float userland may lie on a core with any floating point unit, or none.
+const ARMV7: Emulated = Emulated {
+    target: "armv7",
+    emulator: &[
+        "qemu-arm-static",
+        "-cpu",
+        "cortex-a9,neon=off,vfp=off",
+        "-L",
+        "/usr/arm-linux-gnueabi",
+    ],
+    old_kernel: false,
+    is_32_bit: true,
+};
+
+/// The core of 88f6281.
+const ARMV5: Emulated = Emulated {
+    target: "armv5",
+    emulator: &["qemu-arm-static", "-cpu", "arm926", "-L", "/usr/arm-linux-gnueabi"],
+    old_kernel: false,
+    is_32_bit: true,
+};
+
+#[test]
+fn a_day_on_x86_64() {
+    X86_64.has_a_good_day();
+}
+
+#[test]
+fn a_day_on_aarch64() {
+    AARCH64.has_a_good_day();
+}
+
+#[test]
+fn a_day_on_armhf() {
+    ARMHF.has_a_good_day();
+}
+
+#[test]
+fn a_day_on_armv7_without_floating_point() {
+    ARMV7.has_a_good_day();
+}
+
+#[test]
+fn a_day_on_armv5() {
+    ARMV5.has_a_good_day();
+}
+
+#[test]
+fn a_day_on_x86_64_under_an_old_kernel() {
+    Emulated { old_kernel: true, ..X86_64 }.has_a_good_day();
+}
+
+#[test]
+fn a_day_on_armhf_under_an_old_kernel() {
+    Emulated { old_kernel: true, ..ARMHF }.has_a_good_day();
+}
+
+#[test]
+fn a_day_on_armv5_under_an_old_kernel() {
+    Emulated { old_kernel: true, ..ARMV5 }.has_a_good_day();
+}
+
+#[test]
+fn an_old_kernel_really_refuses_what_is_new() {
+    let ask = "import ctypes, errno\n\
+        libc = ctypes.CDLL(None, use_errno=True)\n\
+        for number in (318, 332, 434, 439):\n    \
+            libc.syscall(number, 0, 0, 0, 0)\n    \
+            print(errno.errorcode[ctypes.get_errno()])\n";
+    let mut python = Command::new("python3");
+    python.args(["-S", "-c", ask]);
+    under_an_old_kernel(&mut python);
+    let answers = run(&mut python).must_succeed().out;
+    assert_eq!(answers, "ENOSYS\nENOSYS\nEINVAL\nEINVAL\n", "getrandom, statx, pidfd_open, …");
+}
+
+impl Emulated {
+    /// One of the box's programs, ready to be given arguments.
+    fn program(&self, name: &str) -> Command {
+        let path = workspace().join("dist").join(self.target).join(name);
+        assert!(
+            path.is_file(),
+            "{} is missing: run `cargo nas build --target {}` first (scripts/test does)",
+            path.display(),
+            self.target
+        );
+        let mut command = match self.emulator {
+            [] => Command::new(path),
+            [emulator, arguments @ ..] => {
+                assert!(
+                    Command::new(emulator).arg("--version").output().is_ok(),
+                    "{emulator} is missing: apt-get install qemu-user-static libc6-armel-cross \
+                     libc6-armhf-cross"
+                );
+                let mut command = Command::new(emulator);
+                command.args(arguments).arg(path);
+                command
+            }
+        };
+        if self.old_kernel {
+            under_an_old_kernel(&mut command);
+        }
+        command
+    }
+
+    /// Backs up, checks, restores and compares; stock restic is the last judge.
+    fn has_a_good_day(&self) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("password"), "an old box's password\n").expect("a file");
+        self.odd_tree(at("source"));
+        let holdfast = |arguments: &[&str]| -> Finished {
+            let mut command = self.program("holdfast");
+            command.arg("-r").arg(at("repository")).arg("--password-file").arg(at("password"));
+            run(command.args(arguments).current_dir(folder.path()))
+        };
+        let source = at("source");
+        let source = source.to_str().expect("temporary folders have plain names");
+        holdfast(&["init"]).must_succeed();
+        holdfast(&["backup", source]).must_succeed();
+        holdfast(&["backup", source]).must_succeed();
+        holdfast(&["check", "--read-data"]).must_succeed();
+        let target = at("restored");
+        let target = target.to_str().expect("temporary folders have plain names");
+        holdfast(&["restore", "latest", "--target", target, "--verify"]).must_succeed();
+        let restored = at("restored").join(source.trim_start_matches('/'));
+        compare::trees(&at("source"), &restored).expect("both are there").must_be_equal();
+
+        let mut restic = Command::new("restic");
+        restic.arg("-r").arg(at("repository")).arg("--password-file").arg(at("password"));
+        run(restic.args(["--no-cache", "check", "--read-data"])).must_succeed();
+        self.supervisor_knows_its_box();
+    }
+
+    fn supervisor_knows_its_box(&self) {
+        run(self.program("holdfast-supervisor").args(["plan", "--json"])).must_succeed();
+    }
+
+    /// The odd tree, with holes that an emulated core hashes in seconds.
+    fn odd_tree(&self, root: PathBuf) -> Tree {
+        const MIB: u64 = 1 << 20;
+        let tree = tree::odd(&root);
+        tree.sparse("a hole", 4 * MIB, &[]).sparse(
+            "islands",
+            6 * MIB + 5,
+            &[(0, b"first"), (3 * MIB, b"middle"), (6 * MIB, b"last!")],
+        );
+        if self.is_32_bit {
+            // Where time is a 32-bit number, in the C library and in the file systems of these
+            // kernels, no file can be that young.
+            tree.modified("times/after 2038", i64::from(i32::MAX), 999_999_999);
+        }
+        tree
+    }
+}
+
+/// The first x86_64 system call that Linux 2.6.32 does not have: recvmmsg, of 2.6.33.
+const FIRST_NEWER: u32 = 299;
+
+/// The first number that every architecture shares, of calls made since 2019. On 32-bit ARM the
+/// calls with 64-bit time begin there.
+const FIRST_SHARED: u32 = 403;
+
+/// accept4 is older on x86_64, but came to ARM with 2.6.36 only.
+const ACCEPT4: u32 = 288;
+
+/// Makes `command` start under a seccomp filter that answers as an old kernel does.
+#[allow(unsafe_code)]
+fn under_an_old_kernel(command: &mut Command) {
+    // SAFETY: between fork and exec, only prctl is called, on values made before.
+    unsafe {
+        command.pre_exec(move || {
+            prctl::set_no_new_privs()?;
+            install(&filter())
+        });
+    }
+}
+
+/// The filter: (code, jump if true, jump if false, value) of classic BPF.
+fn filter() -> [libc::sock_filter; 7] {
+    let load_number = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let at_least = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let answer = libc::BPF_RET | libc::BPF_K;
+    let error = |number: i32| libc::SECCOMP_RET_ERRNO | number.cast_unsigned();
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter {
+        code: u16::try_from(code).expect("BPF codes have 16 bits"),
+        jt,
+        jf,
+        k,
+    };
+    [
+        instruction(load_number, 0, 0, 0),
+        instruction(at_least, 4, 0, FIRST_SHARED),
+        instruction(at_least, 2, 0, FIRST_NEWER),
+        instruction(equal, 1, 0, ACCEPT4),
+        instruction(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+        instruction(answer, 0, 0, error(libc::ENOSYS)),
+        instruction(answer, 0, 0, error(libc::EINVAL)),
+    ]
+}
+
+#[allow(unsafe_code)]
+fn install(filter: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).expect("a short filter"),
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: `program` and the filter outlive the call, and the kernel only reads them.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
