@@ -76,8 +76,9 @@ impl Depot {
         for name in ["holdfast", "holdfast-supervisor"] {
             std::fs::copy(stripped(name), place.join(name)).expect("room for a program");
         }
-        let root = self.shelves().join("current/metadata/1.root.json");
-        std::fs::copy(&root, folder.join("depot.pub")).expect("the depot has a first root");
+        let mut export = self.supervisor(&["depot", "keys", "export"]);
+        let root_of_trust = run(export.arg("--root").arg(self.shelves())).must_succeed().out;
+        std::fs::write(folder.join("depot.pub"), root_of_trust).expect("room for a key");
         folder
     }
 

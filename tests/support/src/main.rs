@@ -111,6 +111,8 @@ enum Verb {
     Boot(Box_),
     /// Switch the NAS off: stop what runs, and remember it.
     Shutdown(Box_),
+    /// Cut the power: kill every process of the NAS.
+    CutPower(Box_),
     /// Make a shared folder the package may write to; prints where it is.
     Share {
         #[command(flatten)]
@@ -187,6 +189,7 @@ fn act(verb: Verb) -> Result<ExitCode, NasError> {
             }
         }
         Verb::Shutdown(nas) => Nas::open(&nas.root)?.shut_down()?,
+        Verb::CutPower(nas) => Nas::open(&nas.root)?.cut_power(),
         Verb::Share { nas, name, package } => {
             println!("{}", Nas::open(&nas.root)?.share(&name, &package)?.display());
         }
