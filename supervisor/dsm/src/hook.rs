@@ -50,6 +50,8 @@ pub struct HookContext {
     pub status: PackageStatus,
     /// `SYNOPKG_DSM_VERSION_MAJOR`, `_MINOR`, `_BUILD`.
     pub dsm_version: Option<DsmVersion>,
+    /// `SYNOPKG_DSM_ARCH`: the platform's codename (`apollolake`).
+    pub platform: Option<String>,
     /// The wizard's answers, as they came: unchecked text.
     pub wizard: BTreeMap<String, String>,
 }
@@ -75,6 +77,7 @@ impl HookContext {
                 minor: number("SYNOPKG_DSM_VERSION_MINOR").unwrap_or(0),
                 build: number("SYNOPKG_DSM_VERSION_BUILD").unwrap_or(0),
             }),
+            platform: text("SYNOPKG_DSM_ARCH"),
             wizard: wizard_answers(environment),
         }
     }

@@ -92,6 +92,33 @@ impl Dsm {
     }
 }
 
+impl Dsm {
+    /// The platform's codename, and the family its processor belongs to: what a package's `arch`
+    /// may name. The codename is DSM's word, else the middle of `unique="synology_apollolake_918+"`
+    /// in `synoinfo.conf`.
+    ///
+    /// Of the 32-bit ARM platforms only two are a family of packages (`armv7`); the others must be
+    /// named themselves.
+    pub fn platforms(&self, context: &HookContext, architecture: &str) -> Vec<String> {
+        let written = || {
+            let text = self.system_text("/etc.defaults/synoinfo.conf")?;
+            let line = text.lines().find_map(|line| line.trim().strip_prefix("unique="))?;
+            Some(line.trim_matches('"').split('_').nth(1)?.to_owned())
+        };
+        let codename = context.platform.clone().or_else(written);
+        let is_alpine = matches!(codename.as_deref(), Some("alpine" | "alpine4k"));
+        let family = match architecture {
+            "x86_64" => Some("x86_64"),
+            "aarch64" => Some("armv8"),
+            "armv7l" if is_alpine => Some("armv7"),
+            "armv5tel" => Some("armv5"),
+            "i686" | "i586" => Some("i686"),
+            _ => None,
+        };
+        codename.into_iter().chain(family.map(str::to_owned)).collect()
+    }
+}
+
 fn parts(path: &Path) -> impl Iterator<Item = OsString> + '_ {
     path.components().filter_map(|component| match component {
         Component::Normal(part) => Some(part.to_owned()),
@@ -114,6 +141,23 @@ mod tests {
         symlink("/volume1/@appstore/holdfast", root.join("var/packages/holdfast/target")).unwrap();
         let found = Dsm::at(root).find("/var/packages/holdfast/target/bin/x").unwrap();
         assert_eq!(found, root.join("volume1/@appstore/holdfast/bin/x"));
+    }
+
+    #[test]
+    fn a_platform_is_known_by_its_codename_and_its_family() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("etc.defaults")).unwrap();
+        let synoinfo = folder.path().join("etc.defaults/synoinfo.conf");
+        let silent = HookContext::from_environment(&std::collections::BTreeMap::new());
+        let dsm = Dsm::at(folder.path());
+        for (unique, machine, platforms) in [
+            ("synology_apollolake_918+", "x86_64", vec!["apollolake", "x86_64"]),
+            ("synology_alpine_ds2015xs", "armv7l", vec!["alpine", "armv7"]),
+            ("synology_armada38x_ds416j", "armv7l", vec!["armada38x"]),
+        ] {
+            std::fs::write(&synoinfo, format!("unique=\"{unique}\"\n")).unwrap();
+            assert_eq!(dsm.platforms(&silent, machine), platforms);
+        }
     }
 
     #[test]

@@ -1,0 +1,222 @@
+//! Flags and commands, as typed.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Wraps any daemon as a well-behaved DSM package, and keeps the depot it is updated from.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast-supervisor", version, arg_required_else_help = true)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which NAS, which package.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Place {
+    /// The root of the NAS, when it is a folder.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// The package, when it cannot be told from where this program is.
+    #[arg(long, value_name = "NAME")]
+    pub package: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one of DSM's scripts: preinst, postinst, preuninst, postuninst, preupgrade, postupgrade
+    Hook {
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Answer DSM's start-stop-status script
+    Service {
+        #[arg(default_value = "")]
+        verb: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Start the daemon; returns when it is ready
+    Start {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Stop the daemon and everything it started
+    Stop {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show how things are
+    Status {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Supervise in the foreground; `start` does it in the background
+    Run {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show the memory plan and what led to it
+    Plan {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show or change who this computer is
+    Identity {
+        #[command(subcommand)]
+        action: IdentityAction,
+    },
+    /// Ask the depot for newer packages
+    Update {
+        #[command(subcommand)]
+        action: UpdateAction,
+    },
+    /// Keep a depot: a signed source of packages for Package Center
+    Depot {
+        #[command(subcommand)]
+        action: DepotAction,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum IdentityAction {
+    /// Show every copy
+    Show {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Print the GUID alone
+    Guid {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Settle a disagreement between copies, or correct the GUID
+    Set {
+        guid: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take over another computer's GUID and history
+    Adopt {
+        guid: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UpdateAction {
+    /// Fetch and verify what the depot offers; installs nothing
+    Check {
+        /// The depot's address, as given to Package Center
+        #[arg(long, value_name = "URL")]
+        depot: Option<String>,
+        /// The depot's root of trust, when the package brought none
+        #[arg(long, value_name = "FILE")]
+        root_key: Option<PathBuf>,
+        /// stable or beta
+        #[arg(long, default_value = "stable")]
+        channel: String,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DepotAction {
+    /// Make keys and empty shelves
+    Init {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
+    /// Put packages on the shelves
+    Publish {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        #[arg(required = true, value_name = "FILE.spk")]
+        files: Vec<PathBuf>,
+    },
+    /// Take a version of a package off the shelves
+    Withdraw {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        package: String,
+        version: String,
+    },
+    /// Sign anew what ends soonest; a depot that is served does it itself
+    Renew {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
+    /// List what is on the shelves
+    List {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
+    /// Answer Package Center
+    Serve {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8484")]
+        listen: String,
+        /// The address links begin with, when the depot is behind a proxy
+        #[arg(long, value_name = "URL")]
+        base_url: Option<String>,
+    },
+    /// The keys that sign
+    Keys {
+        #[command(subcommand)]
+        action: KeysAction,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeysAction {
+    /// Show each role's keys and when its signatures end
+    Show {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
+    /// Print the root of trust that packages bring as conf/depot.pub
+    Export {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
+}
+
+impl Command {
+    /// Which NAS and package the command is about; a depot's commands are about none.
+    pub fn place(&self) -> Option<&Place> {
+        Some(match self {
+            Self::Hook { place, .. }
+            | Self::Service { place, .. }
+            | Self::Start { place }
+            | Self::Stop { place }
+            | Self::Status { place, .. }
+            | Self::Run { place }
+            | Self::Plan { place, .. } => place,
+            Self::Identity { action } => match action {
+                IdentityAction::Show { place, .. }
+                | IdentityAction::Guid { place }
+                | IdentityAction::Set { place, .. }
+                | IdentityAction::Adopt { place, .. } => place,
+            },
+            Self::Update { action: UpdateAction::Check { place, .. } } => place,
+            Self::Depot { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! The computer's identity on this box: where its copies are, how they are restored and changed.
+//!
+//! The rule that compares copies is the contract's; here they are read and written. DSM's upgrades,
+//! reinstallations and volume moves each spare another place, so there are two or three.
+
+use crate::installation::Installation;
+use crate::problem::{Problem, Result};
+use engine_contract::identity::{CopyFound, FILE_BYTES_MAX, Guid, Identity, Verdict, compare};
+use std::path::PathBuf;
+use supervisor_dsm::Folder;
+
+const FILE_NAME: &str = "identity";
+
+/// Where CrashPlan's package kept its own, and where that package kept a copy.
+const LEGACY_PATHS: [&str; 2] =
+    ["/var/lib/crashplan/.identity", "/var/packages/CrashPlan/target/conf/var-backup/.identity"];
+
+/// One place of a copy.
+#[derive(Debug)]
+pub struct Place {
+    /// Its path, for people.
+    pub path: PathBuf,
+    folder: Option<Folder>,
+    /// What is there.
+    pub found: CopyFound,
+}
+
+/// The copies of the identity.
+#[derive(Debug)]
+pub struct Copies {
+    /// Every place, the daemon's own first.
+    pub places: Vec<Place>,
+}
+
+impl Copies {
+    /// Reads the copies that are there; creates nothing.
+    pub fn read(installation: &Installation) -> Self {
+        let package = &installation.package;
+        let mut folders = vec![
+            (package.var().to_owned(), package.open_var()),
+            (package.etc().to_owned(), Folder::open(package.etc())),
+        ];
+        if package.var_is_in_target() {
+            let outside = PathBuf::from("/var/lib").join(package.name().as_str());
+            if let Ok(path) = package.dsm().find(outside) {
+                let folder = Folder::open(&path);
+                folders.push((path, folder));
+            }
+        }
+        let place = |(path, folder): (PathBuf, supervisor_dsm::Result<Folder>)| {
+            let folder = folder.ok();
+            let found = folder.as_ref().map_or(CopyFound::Missing, read_copy);
+            Place { path: path.join(FILE_NAME), folder, found }
+        };
+        Self { places: folders.into_iter().map(place).collect() }
+    }
+
+    /// The same after making the folders that are missing.
+    pub fn read_or_make(installation: &Installation) -> Result<Self> {
+        let package = &installation.package;
+        package.open_or_make_var()?;
+        package.open_or_make_etc()?;
+        // The third place is a kindness: a root file system may be read-only.
+        let _ = package.open_or_make_outside();
+        Ok(Self::read(installation))
+    }
+
+    /// What the copies say together.
+    pub fn verdict(&self) -> Verdict {
+        let found: Vec<CopyFound> = self.places.iter().map(|place| place.found.clone()).collect();
+        compare(&found)
+    }
+
+    /// The identity, or why there is none to be had.
+    pub fn known(&self) -> Result<Identity> {
+        match self.verdict() {
+            Verdict::Known { identity, .. } => Ok(identity),
+            Verdict::Nobody => Err(Problem::new("this computer has no identity yet")
+                .remedy("repair the package in Package Center: a new one is made")),
+            Verdict::Disagreement { guids } => Err(disagreement(&guids)),
+        }
+    }
+
+    /// Makes every copy right: from any sound one, or anew for a computer that has none.
+    pub fn ensure(self) -> Result<Identity> {
+        match self.verdict() {
+            Verdict::Known { identity, rewrite } => {
+                self.write(identity, &rewrite)?;
+                Ok(identity)
+            }
+            Verdict::Nobody => {
+                let bits = getrandom::u64().map_err(|error| {
+                    Problem::new("the system has no random numbers").because(error)
+                })?;
+                let identity = Identity::new(Guid::from_random(bits));
+                self.write(identity, &self.everywhere())?;
+                Ok(identity)
+            }
+            Verdict::Disagreement { guids } => Err(disagreement(&guids)),
+        }
+    }
+
+    /// Gives the computer this GUID. One generation later than everything found, so that no old
+    /// copy ever wins over it.
+    pub fn set(self, guid: Guid) -> Result<Identity> {
+        let newest = self
+            .places
+            .iter()
+            .filter_map(|place| match &place.found {
+                CopyFound::Sound(identity) => Some(*identity),
+                _ => None,
+            })
+            .max_by_key(|identity| identity.generation);
+        let identity = newest.map_or(Identity::new(guid), |newest| newest.adopting(guid));
+        self.write(identity, &self.everywhere())?;
+        Ok(identity)
+    }
+
+    fn everywhere(&self) -> Vec<usize> {
+        (0..self.places.len()).collect()
+    }
+
+    /// The daemon's own copy must be written; a further one that cannot be is no reason to fail.
+    fn write(&self, identity: Identity, which: &[usize]) -> Result<()> {
+        let text = identity.to_text();
+        let mut written = 0;
+        let mut refused = None;
+        // The copies first, the one in use last: a power cut between leaves it to be restored.
+        for place in which.iter().rev().filter_map(|at| self.places.get(*at)) {
+            let Some(folder) = &place.folder else { continue };
+            match folder.write(FILE_NAME, text.as_bytes(), 0o600) {
+                Ok(()) => written += 1,
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(error) if written == 0 => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read_copy(folder: &Folder) -> CopyFound {
+    use engine_contract::identity::IdentityError;
+    match folder.read_text(FILE_NAME, FILE_BYTES_MAX as u64) {
+        Ok(None) => CopyFound::Missing,
+        Ok(Some(text)) => match Identity::from_text(&text) {
+            Ok(identity) => CopyFound::Sound(identity),
+            Err(error) => CopyFound::Damaged(error),
+        },
+        // Unreadable, a link, too large: whatever it is, it is no identity.
+        Err(_) => CopyFound::Damaged(IdentityError::Checksum),
+    }
+}
+
+fn disagreement(guids: &[Guid]) -> Problem {
+    let list: Vec<String> = guids.iter().map(Guid::to_string).collect();
+    Problem::new(format!("copies of the identity name different computers: {}", list.join(", ")))
+        .remedy("decide which one this computer is: holdfast-supervisor identity set GUID")
+}
+
+/// The GUID an old CrashPlan package left on this box, and where.
+pub fn legacy(installation: &Installation) -> Option<(Guid, PathBuf)> {
+    LEGACY_PATHS.iter().find_map(|path| {
+        let dsm = installation.package.dsm();
+        let text = dsm.system_text(path)?;
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("guid="))?;
+        Some((line.trim().parse().ok()?, dsm.find(path).ok()?))
+    })
+}
+
+/// What is at a place, in words.
+pub fn words(found: &CopyFound) -> String {
+    match found {
+        CopyFound::Sound(identity) => {
+            format!("{} (generation {})", identity.guid, identity.generation)
+        }
+        CopyFound::Missing => "missing".to_owned(),
+        CopyFound::Damaged(error) => format!("damaged: {error}"),
+    }
+}

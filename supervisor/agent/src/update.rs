@@ -1,0 +1,220 @@
+//! `update check`: fetches the depot's signed metadata, verifies it, says what is newest for this
+//! box. It installs nothing.
+//!
+//! What was verified is kept in `var/trust`, so that a depot which goes back to something older is
+//! noticed. Everything is bounded: each answer by `trust`'s limit, the whole by a time.
+
+use crate::installation::Installation;
+use crate::problem::{Problem, Result};
+use crate::report::Report;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+use supervisor_dsm::machine::Machine;
+use supervisor_dsm::{Folder, clock};
+use supervisor_trust::{
+    Cache, Client, Keep, Moment, Request, TrustError, UnixSeconds, Verified, Wanted,
+    client as limits, compare_versions,
+};
+
+/// Silence longer than this ends a download.
+const SILENCE_SECONDS_MAX: u64 = 30;
+
+/// The whole check may take no longer.
+const CHECK_SECONDS_MAX: u64 = 300;
+
+/// Where a package brings the root it trusts.
+const ROOT_PATH: &str = "conf/depot.pub";
+
+const KNOWN_TIME: &str = "known_time";
+
+/// No clock is believed before this: 2026-01-01, when this program did not yet exist.
+const BUILT_AFTER_SECONDS: u64 = 1_767_225_600;
+
+/// What was typed.
+#[derive(Debug)]
+pub struct Asked {
+    /// `--depot`
+    pub depot: Option<String>,
+    /// `--root-key`
+    pub root_key: Option<PathBuf>,
+    /// `--channel`
+    pub channel: String,
+}
+
+/// Checks, and reports what is newest.
+pub fn check(installation: &Installation, asked: Asked) -> Result<Report> {
+    let depot = asked.depot.as_deref().ok_or_else(|| {
+        let mut problem = Problem::new("no depot is named")
+            .remedy("name it: update check --depot http://HOST:PORT");
+        problem.code = 2;
+        problem
+    })?;
+    let state = installation.package.open_or_make_var()?.inner_or_make("trust", 0o700)?;
+    let root = trusted_root(installation, &asked, &state)?;
+    let kept = |name, bytes_max: u32| state.read(name, u64::from(bytes_max)).ok().flatten();
+    let cache = Cache {
+        timestamp: kept("timestamp.json", limits::TIMESTAMP_BYTES_MAX),
+        snapshot: kept("snapshot.json", limits::SNAPSHOT_BYTES_MAX),
+        targets: kept("targets.json", limits::TARGETS_BYTES_MAX),
+    };
+    let known: u64 = state
+        .read_text(KNOWN_TIME, 64)
+        .ok()
+        .flatten()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    let moment = Moment::new(
+        UnixSeconds::new(clock::now_seconds()),
+        UnixSeconds::new(known.max(BUILT_AFTER_SECONDS)),
+    );
+    let mut client = Client::start(&root, cache, moment).map_err(untrusted)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new("cannot use the network").because(error))?;
+    let work = follow(&mut client, depot, &state);
+    let limit = Duration::from_secs(CHECK_SECONDS_MAX);
+    runtime.block_on(async {
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+            Err(Problem::new(format!("the depot took longer than {CHECK_SECONDS_MAX} seconds"))
+                .remedy("try again later"))
+        })
+    })?;
+    let verified = client.verified().ok_or_else(|| Problem::new("nothing was verified"))?;
+    let seconds = verified.known_time().seconds().to_string();
+    state.write(KNOWN_TIME, seconds.as_bytes(), 0o600)?;
+    report(installation, &asked.channel, &verified)
+}
+
+/// The root kept from the last success, else what the package or the owner brought.
+fn trusted_root(installation: &Installation, asked: &Asked, state: &Folder) -> Result<Vec<u8>> {
+    let bytes_max = u64::from(limits::ROOT_BYTES_MAX);
+    if asked.root_key.is_none()
+        && let Some(kept) = state.read("root.json", bytes_max)?
+    {
+        return Ok(kept);
+    }
+    let path =
+        asked.root_key.clone().unwrap_or_else(|| installation.package.target().join(ROOT_PATH));
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(&path)
+        .and_then(|file| file.take(bytes_max).read_to_end(&mut bytes))
+        .map_err(|error| {
+            Problem::new(format!("cannot read the depot's root of trust {}", path.display()))
+                .because(error)
+                .remedy("get depot.pub from whoever keeps the depot, and name it: --root-key FILE")
+        })?;
+    Ok(bytes)
+}
+
+fn untrusted(error: TrustError) -> Problem {
+    let remedy = error.remedy();
+    Problem::new("the depot is not believed").because(error).remedy(remedy)
+}
+
+async fn follow(client: &mut Client, depot: &str, state: &Folder) -> Result<()> {
+    let http = http_client(depot)?;
+    let base = depot.trim_end_matches('/');
+    while let Some(request) = client.request() {
+        let found = fetch(&http, base, &request).await?;
+        for keep in client.answer(found.as_deref()).map_err(untrusted)? {
+            match keep {
+                Keep::Write { name, bytes } => state.write(name, &bytes, 0o600)?,
+                Keep::Forget { name } => state.remove_file(name)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn http_client(depot: &str) -> Result<reqwest::Client> {
+    // Somebody else may have installed it already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(SILENCE_SECONDS_MAX))
+        .read_timeout(Duration::from_secs(SILENCE_SECONDS_MAX))
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent("holdfast-supervisor");
+    if depot.starts_with("http://") {
+        // No certificate will be asked for; a box without a store of them must not fail over it.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| Problem::new("cannot use the network").because(error))
+}
+
+/// One file; `None` when the depot has none of that name. Never more than `bytes_max + 1` bytes.
+async fn fetch(http: &reqwest::Client, base: &str, request: &Request) -> Result<Option<Vec<u8>>> {
+    let address = format!("{base}/metadata/{}", request.name);
+    let cannot = |error: reqwest::Error| {
+        Problem::new(format!("cannot fetch {address}"))
+            .because(error.without_url())
+            .remedy("check the depot's address and this NAS's network, then try again")
+    };
+    let mut response = http.get(&address).send().await.map_err(cannot)?;
+    if response.status() == reqwest::StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    if !response.status().is_success() {
+        let status = response.status();
+        return Err(Problem::new(format!("the depot answers {status} to {address}"))
+            .remedy("check the depot's address; whoever keeps it may know more"));
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(cannot)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() as u64 > u64::from(request.bytes_max) {
+            break;
+        }
+    }
+    Ok(Some(bytes))
+}
+
+fn report(installation: &Installation, channel: &str, verified: &Verified<'_>) -> Result<Report> {
+    let package = &installation.package;
+    let version = package.dsm_version();
+    let architecture = Machine::now().architecture;
+    let platforms = package.dsm().platforms(&installation.settings.context, &architecture);
+    let platforms: Vec<&str> = platforms.iter().map(String::as_str).collect();
+    let wanted = Wanted {
+        package: package.name().as_str(),
+        platforms: &platforms,
+        channel,
+        dsm_major: version.major,
+        dsm_build: version.build,
+    };
+    let (file, target, offer) = verified.targets.newest(&wanted).map_err(untrusted)?;
+    let installed = package.info_version();
+    let is_newer = installed
+        .as_deref()
+        .is_none_or(|installed| compare_versions(&offer.version, installed).is_gt());
+    let (role, expires) = verified.first_expiry();
+    let versions = [
+        verified.root.head.version,
+        verified.timestamp.head.version,
+        verified.snapshot.head.version,
+        verified.targets.head.version,
+    ];
+    let json = json!({
+        "package": offer.package, "newest": offer.version, "installed": installed,
+        "is_newer": is_newer, "file": file, "bytes": target.length, "channel": offer.channel,
+        "verified": {"root": versions[0], "timestamp": versions[1], "snapshot": versions[2],
+            "targets": versions[3], "first_expiry": expires.to_string(), "expires_first": role.name()},
+    });
+    let have = installed.unwrap_or_else(|| "none".to_owned());
+    let news = if is_newer { "newer than" } else { "not newer than" };
+    let text = format!(
+        "{} {}: {news} the installed {have}\n  file      {file}, {} bytes\n  verified  root {}, \
+         timestamp {}, snapshot {}, targets {}; {} ends first, {expires}",
+        offer.package,
+        offer.version,
+        target.length,
+        versions[0],
+        versions[1],
+        versions[2],
+        versions[3],
+        role.name(),
+    );
+    Ok(Report { json, text })
+}
