@@ -138,6 +138,7 @@ impl DepotError {
                     "Make room on the disk, then run it again; what was published stays in force."
                         .to_owned()
                 }
+                io::ErrorKind::NotFound => "Check the name.".to_owned(),
                 _ => return None,
             },
             Self::NoDepot { path } => {

@@ -32,6 +32,8 @@ mod place;
 mod publish;
 mod server;
 mod shelves;
+#[cfg(test)]
+mod stage;
 
 pub use error::DepotError;
 pub use metadata::{KeysReport, RoleReport, Seeds};

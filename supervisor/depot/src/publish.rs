@@ -176,3 +176,6 @@ fn change(
     place.clear_old_trees(tree.number)?;
     watch(Step::Cleared)
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,7 @@ use tokio::net::TcpListener;
 /// Kept answers together, in bytes. Beyond it they are made anew.
 const ANSWERS_BYTES_MAX: usize = 4 << 20;
 /// A form must be there within this.
-const FORM_WAIT_MAX: Duration = Duration::from_secs(10);
+const FORM_WAIT_MAX: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// A host's name in a request is not longer than this.
 const HOST_BYTES_MAX: usize = 255;
 /// How often a depot that is served looks whether it must sign again.
@@ -363,3 +363,6 @@ fn plain(status: StatusCode) -> Response<Body> {
     response.headers_mut().insert(header::CONTENT_TYPE, text);
     response
 }
+
+#[cfg(test)]
+mod tests;
