@@ -169,6 +169,11 @@ impl MasterKey {
         key
     }
 
+    /// What our chunker's table is made from.
+    pub(crate) fn cipher_key(&self) -> &[u8; 32] {
+        &self.encrypt
+    }
+
     fn counter(&self, nonce: &Nonce) -> Counter<'_> {
         Counter::from_core(ctr::CtrCore::inner_iv_init(&self.cipher, nonce.into()))
     }

@@ -2,7 +2,7 @@
 //!
 //! Everything a repository is made of can be turned into bytes and back here: [`id`]s, [`file`]
 //! names, sealed units ([`crypto`]), [`blob`]s, [`pack`]s, the [`config`], [`key_file`]s,
-//! [`snapshot`]s, [`lock`]s, [`index`] files, [`tree`]s. `FORMAT.md` beside this package says
+//! [`snapshot`]s, [`lock`]s, [`index`] files, [`tree`]s; and [`chunker`] says where files are cut. `FORMAT.md` beside this package says
 //! what is written, what is tolerated, and why.
 //!
 //! **Invariant:** what is written here, stock restic reads; trees are byte for byte what restic
@@ -13,6 +13,7 @@
 //! Nor which blobs exist, or in which order files are written: that is transfer's business.
 
 pub mod blob;
+pub mod chunker;
 pub mod compress;
 pub mod config;
 pub mod crypto;
@@ -31,6 +32,7 @@ pub mod tree;
 pub mod unpacked;
 
 pub use blob::{BlobKind, BlobOpener, BlobSealer, PackedBlob, SealedBlob};
+pub use chunker::{Chunker, ChunkerKind};
 pub use config::{Config, Version};
 pub use crypto::{MasterKey, Nonce};
 pub use file::FileKind;

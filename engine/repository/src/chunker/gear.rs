@@ -1,0 +1,120 @@
+//! The chunker of new repositories: a gear hash with two masks (FastCDC's normalised chunking), its
+//! table made from the master key, so that the sizes of chunks tell nobody what is in them.
+//!
+//! ```text
+//! table[i]  = the i-th u64le of HMAC-SHA-256(k, "holdfast gear table 1" || block u8), blocks 0..64
+//! k         = the 32 bytes of the master key's cipher key
+//! hash      = (hash << 1) + table[byte], from byte (minimum - 64) of a chunk on, starting at 0
+//! cut after the first byte, from the minimum on, where the topmost bits of the hash are zero:
+//!   22 of them before the middle (1 MiB), 18 behind it; or at the maximum
+//! ```
+
+use super::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
+use crate::crypto::MasterKey;
+use hmac::{Hmac, Mac};
+use zeroize::Zeroize;
+
+/// What makes the table ours, and this its first version.
+const LABEL: &[u8] = b"holdfast gear table 1";
+/// Bytes that still show in the hash: it has 64 bits, and each byte moves them by one.
+const WINDOW_BYTES: usize = 64;
+/// Where cutting becomes sixteen times as likely: 1 MiB.
+const MIDDLE_BYTES: usize = 1 << 20;
+const MASK_BEFORE: u64 = !0 << (64 - 22);
+const MASK_BEHIND: u64 = !0 << (64 - 18);
+
+/// See the module.
+#[derive(Clone)]
+pub struct GearChunker {
+    table: [u64; 256],
+    hash: u64,
+    /// Bytes of the chunk seen so far.
+    length: usize,
+}
+
+impl GearChunker {
+    /// A chunker for the repository of this key.
+    pub fn new(key: &MasterKey) -> Self {
+        let mut table = [0; 256];
+        for (block, entries) in (0_u8..).zip(table.chunks_exact_mut(4)) {
+            let mut bytes = expand(key, block);
+            for (entry, part) in entries.iter_mut().zip(bytes.chunks_exact(8)) {
+                *entry = part.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            }
+            bytes.zeroize();
+        }
+        Self { table, hash: 0, length: 0 }
+    }
+
+    /// See [`super::Chunker::next_cut`].
+    pub fn next_cut(&mut self, data: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        // Nothing is cut here, and what stands here has left the hash before something is.
+        at += self.pass_over(data, CHUNK_BYTES_MIN - WINDOW_BYTES);
+        // The byte that makes the minimum full may be the last one, so hash up to it unseen.
+        let unseen = (CHUNK_BYTES_MIN - 1).saturating_sub(self.length).min(data.len() - at);
+        for byte in &data[at..at + unseen] {
+            self.roll(*byte);
+        }
+        at += unseen;
+        self.length += unseen;
+        for (end, mask) in [(MIDDLE_BYTES, MASK_BEFORE), (CHUNK_BYTES_MAX, MASK_BEHIND)] {
+            let seen = end.saturating_sub(self.length).min(data.len() - at);
+            if let Some(place) = self.scan(&data[at..at + seen], mask) {
+                self.reset();
+                return Some(at + place + 1);
+            }
+            at += seen;
+            self.length += seen;
+        }
+        if self.length == CHUNK_BYTES_MAX {
+            self.reset();
+            return Some(at);
+        }
+        None
+    }
+
+    /// See [`super::Chunker::reset`].
+    pub fn reset(&mut self) {
+        (self.hash, self.length) = (0, 0);
+    }
+
+    fn pass_over(&mut self, data: &[u8], until: usize) -> usize {
+        let passed = until.saturating_sub(self.length).min(data.len());
+        self.length += passed;
+        passed
+    }
+
+    #[inline(always)]
+    fn roll(&mut self, byte: u8) {
+        self.hash = (self.hash << 1).wrapping_add(self.table[usize::from(byte)]);
+    }
+
+    /// The place of the first byte after which the bits of `mask` are zero.
+    #[inline]
+    fn scan(&mut self, data: &[u8], mask: u64) -> Option<usize> {
+        let (table, mut hash) = (&self.table, self.hash);
+        let place = data.iter().position(|byte| {
+            hash = (hash << 1).wrapping_add(table[usize::from(*byte)]);
+            hash & mask == 0
+        });
+        self.hash = hash;
+        place
+    }
+}
+
+impl Drop for GearChunker {
+    fn drop(&mut self) {
+        self.table.zeroize();
+    }
+}
+
+fn expand(key: &MasterKey, block: u8) -> [u8; 32] {
+    // HMAC takes a key of any length, so this cannot fail; an empty block would be no secret.
+    let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(key.cipher_key()) else {
+        return [0; 32];
+    };
+    mac.update(LABEL);
+    mac.update(&[block]);
+    mac.finalize().into_bytes().into()
+}
