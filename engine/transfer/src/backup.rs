@@ -1,10 +1,56 @@
-//! Backup.
+//! Backup: one walk, and a pipeline behind it.
+//!
+//! ```text
+//! walk ──chunks──▶ workers ──sealed blobs──▶ packer ──full packs──▶ storer ──▶ packs, index
+//!   └────steps───▶ collector ──trees──▶ workers
+//! ```
+//!
+//! The walk reads the source in order; workers hash, compress and seal; the packer fills packs; the
+//! storer makes them durable; the collector puts trees together as soon as the ids of their files
+//! are known. The snapshot is written when everything else is. Whoever fails says so to all; every
+//! queue then runs dry, and what was packed is indexed, so that the next run finds it.
 
-mod select;
+mod collect;
+mod content;
+mod node;
+mod pack;
+mod parent;
+mod progress;
+mod read;
+mod seal;
+pub(crate) mod select;
+mod shared;
+mod walk;
 
-use crate::{Cancel, Event, Repository, Result};
-use engine_repository::Id;
+use crate::blobs::Fetcher;
+use crate::browse::{newest_like, path_text};
+use crate::index::Index;
+use crate::locks::HeldLock;
+use crate::{Cancel, Event, Repository, Result, TransferError};
+use collect::Step;
+use crossbeam_channel::bounded;
+use engine_repository::{Chunker, FileKind, Id, Snapshot, Time};
+use progress::{Meter, Totals};
+use seal::{Added, Job};
+use select::{Branch, Patterns};
+use shared::Shared;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use walk::Walker;
+
+/// Chunks that wait for a worker, beyond what the memory plan allows anyway.
+const JOBS_WAITING_MAX: usize = 64;
+/// Nodes that wait for the collector.
+const STEPS_WAITING_MAX: usize = 1024;
+/// Sealed blobs that wait for the packer.
+const SEALED_WAITING_MAX: usize = 64;
+/// Full packs that wait for the disk.
+const PACKS_WAITING_MAX: usize = 2;
+/// More workers than this gain nothing on the boxes we are for.
+const WORKERS_MAX: usize = 8;
+/// Only the first problems are kept; all are counted and told as events.
+const PROBLEMS_KEPT_MAX: usize = 1000;
 
 /// What to back up, and how the snapshot is to be known.
 #[derive(Debug, Clone)]
@@ -89,6 +135,15 @@ pub struct BackupOutcome {
     pub problems: Vec<SourceProblem>,
 }
 
+impl BackupOutcome {
+    fn add_problem(&mut self, path: PathBuf, reason: String) {
+        self.problems_total += 1;
+        if self.problems.len() < PROBLEMS_KEPT_MAX {
+            self.problems.push(SourceProblem { path, reason });
+        }
+    }
+}
+
 /// Backs up. The answer is only given once the snapshot is durable.
 pub fn backup(
     repository: &Repository,
@@ -96,6 +151,131 @@ pub fn backup(
     events: &(dyn Fn(Event) + Sync),
     cancel: &Cancel,
 ) -> Result<BackupOutcome> {
-    let _ = (repository, request, events, cancel);
-    unimplemented!("soon")
+    let branch = Branch::of_paths(&request.paths)?;
+    let excludes = Patterns::new(&request.excludes)?;
+    for path in &request.paths {
+        std::fs::symlink_metadata(path)
+            .map_err(|cause| TransferError::Source { path: path.clone(), cause })?;
+    }
+    let lock = HeldLock::acquire(repository, false)?;
+    // Snapshots first, then the index: a parent listed here has all its blobs in what is loaded.
+    let parent = newest_like(repository, request)?;
+    let index = Index::load(repository)?;
+    let shared = Shared::new(repository, &index, &lock, cancel);
+    let parent_tree = parent.as_ref().map(|(_, snapshot)| snapshot.tree);
+    let run = Run { request, branch: &branch, excludes: &excludes, parent_tree };
+    let (mut outcome, tree) = run.all_threads(&shared, events);
+    shared.verdict()?;
+    let Some(tree) = tree else { return Err(TransferError::Cancelled) };
+    outcome.tree = tree;
+    outcome.parent = parent.map(|(id, _)| id);
+    outcome.snapshot = save_snapshot(repository, request, &outcome)?;
+    Ok(outcome)
+}
+
+/// What the threads of one backup are told.
+struct Run<'a> {
+    request: &'a BackupRequest,
+    branch: &'a Branch,
+    excludes: &'a Patterns,
+    parent_tree: Option<Id>,
+}
+
+impl Run<'_> {
+    /// Starts all threads and waits until the last one ended.
+    fn all_threads(
+        &self,
+        shared: &Shared<'_>,
+        events: &(dyn Fn(Event) + Sync),
+    ) -> (BackupOutcome, Option<Id>) {
+        let totals = Mutex::new(Totals::default());
+        let is_walked = AtomicBool::new(false);
+        let (jobs_in, jobs_out) = bounded(JOBS_WAITING_MAX);
+        let (steps_in, steps_out) = bounded(STEPS_WAITING_MAX);
+        let (sealed_in, sealed_out) = bounded(SEALED_WAITING_MAX);
+        let (filled_in, filled_out) = bounded(PACKS_WAITING_MAX);
+        let workers_max = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            scope.spawn(move || pack::store(shared, &filled_out));
+            scope.spawn(move || pack::pack(shared, &sealed_out, &filled_in));
+            let workers: Vec<_> = (0..workers_max.min(WORKERS_MAX))
+                .map(|_| {
+                    let (jobs, sealed) = (jobs_out.clone(), sealed_in.clone());
+                    scope.spawn(move || seal::work(shared, &jobs, &sealed))
+                })
+                .collect();
+            drop((jobs_out, sealed_in));
+            let trees = jobs_in.clone();
+            let collector = scope.spawn(move || collect::collect(shared, &steps_out, &trees));
+            scope.spawn(|| {
+                let is_done = || is_walked.load(Ordering::Relaxed);
+                progress::scan(shared, self.branch, self.excludes, &totals, &is_done);
+            });
+            let mut outcome = self.walk(shared, jobs_in, steps_in, Meter::new(events, &totals));
+            is_walked.store(true, Ordering::Relaxed);
+            let tree = collector.join().ok().flatten();
+            let added = workers.into_iter().filter_map(|worker| worker.join().ok());
+            let added = added.fold(Added::default(), Added::and);
+            outcome.data_blobs = added.data_blobs;
+            outcome.tree_blobs = added.tree_blobs;
+            outcome.data_added = added.bytes;
+            outcome.data_added_packed = added.bytes_packed;
+            (outcome, tree)
+        })
+    }
+
+    fn walk(
+        &self,
+        shared: &Shared<'_>,
+        jobs: crossbeam_channel::Sender<Job>,
+        steps: crossbeam_channel::Sender<Step>,
+        meter: Meter<'_>,
+    ) -> BackupOutcome {
+        let repository = shared.repository;
+        let config = repository.config();
+        let chunker = Chunker::for_repository(
+            repository.chunker_kind(),
+            repository.key(),
+            config.chunker_polynomial,
+        );
+        let mut walker = Walker {
+            shared,
+            excludes: self.excludes,
+            maker: node::NodeMaker::new(self.request.zone.clone()),
+            reader: read::FileReader::new(shared, chunker, jobs),
+            parents: Fetcher::new(repository, shared.index),
+            steps,
+            meter,
+            outcome: BackupOutcome::default(),
+        };
+        // Stopped or not: what was seen is told, and the queues end here.
+        let _ = walker.walk(self.branch, self.parent_tree);
+        walker.meter.tell();
+        walker.outcome
+    }
+}
+
+fn save_snapshot(
+    repository: &Repository,
+    request: &BackupRequest,
+    outcome: &BackupOutcome,
+) -> Result<Id> {
+    let (seconds, nanoseconds) =
+        (request.time.as_second(), request.time.subsec_nanosecond().unsigned_abs());
+    let offset_seconds = request.zone.to_offset(request.time).seconds();
+    let time = Time { seconds, nanoseconds, offset_seconds };
+    let paths = request.paths.iter().map(|path| path_text(path)).collect();
+    let who = repository.who();
+    let snapshot = Snapshot {
+        parent: outcome.parent,
+        hostname: request.hostname.clone(),
+        username: request.username.clone(),
+        uid: who.uid,
+        gid: who.gid,
+        excludes: request.excludes.clone(),
+        tags: request.tags.clone(),
+        program_version: request.program_version.clone(),
+        ..Snapshot::new(time, outcome.tree, paths)
+    };
+    repository.save_unpacked(FileKind::Snapshot, &snapshot)
 }

@@ -1,8 +1,15 @@
 //! Looking into a repository: snapshots and what is in them.
 
-use crate::{Repository, Result};
-use engine_repository::Id;
-use std::path::PathBuf;
+use crate::blobs::Fetcher;
+use crate::index::Index;
+use crate::locks::HeldLock;
+use crate::{BackupRequest, ParentChoice, Repository, Result, TransferError};
+use engine_repository::tree::unix_mode_of_go;
+use engine_repository::{FileKind, Id, Node, NodeKind, Snapshot};
+use engine_storage::{StorageError, list_all};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// A snapshot, as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,16 +57,121 @@ pub struct ListedNode {
     pub link_target: Option<PathBuf>,
 }
 
+impl SnapshotInfo {
+    fn of(id: Id, snapshot: &Snapshot) -> Self {
+        let time = &snapshot.time;
+        Self {
+            id,
+            time: time.to_string(),
+            time_nanoseconds: i128::from(time.seconds) * 1_000_000_000
+                + i128::from(time.nanoseconds),
+            hostname: snapshot.hostname.clone(),
+            username: snapshot.username.clone(),
+            paths: snapshot.paths.iter().map(PathBuf::from).collect(),
+            tags: snapshot.tags.clone(),
+            excludes: snapshot.excludes.clone(),
+            parent: snapshot.parent,
+            tree: snapshot.tree,
+        }
+    }
+}
+
+/// Calls `each` for every snapshot that can be read, in any order.
+pub(crate) fn each_snapshot(
+    repository: &Repository,
+    each: &mut dyn FnMut(Id, Snapshot),
+) -> Result<()> {
+    for (id, _) in list_all(repository.storage().as_ref(), FileKind::Snapshot)? {
+        match repository.read_unpacked::<Snapshot>(FileKind::Snapshot, id) {
+            Ok(snapshot) => each(id, snapshot),
+            // Forgotten by somebody since it was listed.
+            Err(TransferError::Storage(StorageError::NotFound { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// All snapshots, oldest first.
 pub fn snapshots(repository: &Repository) -> Result<Vec<SnapshotInfo>> {
-    let _ = repository;
-    unimplemented!("soon")
+    let mut all = Vec::new();
+    each_snapshot(repository, &mut |id, snapshot| all.push(SnapshotInfo::of(id, &snapshot)))?;
+    all.sort_by_key(|info| (info.time_nanoseconds, info.id));
+    Ok(all)
 }
 
 /// The snapshot meant by `latest`, an id, or the unambiguous beginning of one.
 pub fn find_snapshot(repository: &Repository, text: &str) -> Result<SnapshotInfo> {
-    let _ = (repository, text);
-    unimplemented!("soon")
+    let none = |reason: String| Err(TransferError::NoSnapshot { reason });
+    if text == "latest" {
+        return match snapshots(repository)?.pop() {
+            Some(newest) => Ok(newest),
+            None => none(format!("{} has no snapshots yet", repository.location())),
+        };
+    }
+    let is_prefix = (1..=Id::TEXT_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_prefix {
+        let text: String = text.chars().take(Id::TEXT_BYTES + 1).collect();
+        return none(format!("`{text}` is not the beginning of a snapshot's id"));
+    }
+    let mut found = Vec::new();
+    for (id, _) in list_all(repository.storage().as_ref(), FileKind::Snapshot)? {
+        if id.to_string().starts_with(text) {
+            found.push(id);
+        }
+    }
+    match found[..] {
+        [] => none(format!("no snapshot has an id that begins with `{text}`")),
+        [id] => {
+            let snapshot = repository.read_unpacked(FileKind::Snapshot, id)?;
+            Ok(SnapshotInfo::of(id, &snapshot))
+        }
+        _ => none(format!("{} snapshots have ids that begin with `{text}`", found.len())),
+    }
+}
+
+/// The snapshot a backup is compared with.
+pub(crate) fn newest_like(
+    repository: &Repository,
+    request: &BackupRequest,
+) -> Result<Option<(Id, Snapshot)>> {
+    match &request.parent {
+        ParentChoice::None => Ok(None),
+        ParentChoice::Given(id) => {
+            let snapshot = repository.read_unpacked(FileKind::Snapshot, *id)?;
+            Ok(Some((*id, snapshot)))
+        }
+        ParentChoice::SameHostAndPaths => newest(repository, request, None),
+        ParentChoice::Tagged(tag) => newest(repository, request, Some(tag)),
+    }
+}
+
+fn newest(
+    repository: &Repository,
+    request: &BackupRequest,
+    tag: Option<&String>,
+) -> Result<Option<(Id, Snapshot)>> {
+    let mut paths: Vec<_> = request.paths.iter().map(|path| path_text(path)).collect();
+    paths.sort();
+    let mut best: Option<((bool, i64, u32), (Id, Snapshot))> = None;
+    each_snapshot(repository, &mut |id, mut snapshot| {
+        snapshot.paths.sort();
+        let has_tag = tag.is_some_and(|tag| snapshot.tags.contains(tag));
+        if snapshot.paths != paths || !(has_tag || snapshot.hostname == request.hostname) {
+            return;
+        }
+        let rank = (has_tag, snapshot.time.seconds, snapshot.time.nanoseconds);
+        if best.as_ref().is_none_or(|(other, _)| rank > *other) {
+            best = Some((rank, (id, snapshot)));
+        }
+    })?;
+    Ok(best.map(|(_, found)| found))
+}
+
+/// A path as a snapshot lists it: JSON has no bytes that are not UTF-8.
+pub(crate) fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// Calls `each` for everything in a snapshot, folders before what is in them, in order of names.
@@ -68,6 +180,35 @@ pub fn ls(
     snapshot: &SnapshotInfo,
     each: &mut dyn FnMut(ListedNode),
 ) -> Result<()> {
-    let _ = (repository, snapshot, each);
-    unimplemented!("soon")
+    let _lock = HeldLock::acquire(repository, false)?;
+    let index = Index::load(repository)?;
+    let mut fetcher = Fetcher::new(repository, &index);
+    let mut open = vec![(PathBuf::from("/"), fetcher.tree(&snapshot.tree)?)];
+    while let Some((path, nodes)) = open.last_mut() {
+        let Some(node) = nodes.next() else {
+            open.pop();
+            continue;
+        };
+        let node = node?;
+        let at = path.join(OsStr::from_bytes(&node.name));
+        each(listed(at.clone(), &node));
+        if let (NodeKind::Directory, Some(subtree)) = (node.kind, node.subtree) {
+            open.push((at, fetcher.tree(&subtree)?));
+        }
+    }
+    Ok(())
+}
+
+fn listed(path: PathBuf, node: &Node) -> ListedNode {
+    let target = (node.kind == NodeKind::Symlink).then(|| OsStr::from_bytes(&node.link_target));
+    ListedNode {
+        path,
+        kind: node.kind.name().to_owned(),
+        size: node.size,
+        mode: unix_mode_of_go(node.mode),
+        uid: node.uid,
+        gid: node.gid,
+        mtime: node.mtime.to_string(),
+        link_target: target.map(PathBuf::from),
+    }
 }

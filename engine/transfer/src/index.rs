@@ -4,7 +4,12 @@
 //! hash table beside them. The rest of the room only uses the handful of functions here, so that
 //! an index on disk can take this one's place.
 
-use engine_repository::{BlobKind, Id, PackedBlob, SealedBlob};
+use crate::errors::Cause;
+use crate::repository::damaged;
+use crate::{Repository, Result, TransferError};
+use engine_repository::compress::Decompressor;
+use engine_repository::{BlobKind, FileKind, Id, IndexReader, PackedBlob, SealedBlob, unpacked};
+use engine_storage::{Name, StorageError, list_all};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{PoisonError, RwLock};
@@ -61,13 +66,31 @@ pub(crate) struct IndexBuilder {
 }
 
 impl IndexBuilder {
-    /// Takes in what one pack holds.
-    pub(crate) fn add_pack(&mut self, pack: Id, blobs: &[PackedBlob]) {
-        let number = u32::try_from(self.packs.len()).unwrap_or(u32::MAX);
-        self.packs.push(pack);
-        for packed in blobs {
-            self.records[place(packed.blob.kind)].push(Record::new(number, packed));
+    /// Takes in one blob. Those of a pack usually come together.
+    pub(crate) fn add(&mut self, pack: Id, packed: &PackedBlob) {
+        if self.packs.last() != Some(&pack) {
+            self.packs.push(pack);
         }
+        let number = u32::try_from(self.packs.len() - 1).unwrap_or(u32::MAX);
+        self.records[place(packed.blob.kind)].push(Record::new(number, packed));
+    }
+
+    /// Takes in an index file.
+    pub(crate) fn add_file(&mut self, repository: &Repository, id: Id) -> Result<()> {
+        let spoilt = |cause| damaged(Name::of(FileKind::Index, id), cause);
+        let mut file = match repository.read_sealed(FileKind::Index, id) {
+            // Removed by a prune or merged into another since it was listed.
+            Err(TransferError::Storage(StorageError::NotFound { .. })) => return Ok(()),
+            file => file?,
+        };
+        let mut decompressor = Decompressor::new();
+        let json = unpacked::open_stream(&mut file, repository.key(), &mut decompressor)
+            .map_err(|cause| spoilt(Cause::from(cause)))?;
+        for entry in IndexReader::new(json) {
+            let entry = entry.map_err(|cause| spoilt(Cause::from(cause)))?;
+            self.add(entry.pack, &entry.packed);
+        }
+        Ok(())
     }
 
     /// Sorts. A blob that is in several packs is taken from the first.
@@ -95,6 +118,15 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// Reads all index files of a repository.
+    pub(crate) fn load(repository: &Repository) -> Result<Self> {
+        let mut builder = IndexBuilder::default();
+        for (id, _) in list_all(repository.storage().as_ref(), FileKind::Index)? {
+            builder.add_file(repository, id)?;
+        }
+        Ok(builder.finish())
+    }
+
     /// Where a blob lies, `None` when it is in no pack.
     pub(crate) fn find(&self, kind: BlobKind, id: &Id) -> Option<Location> {
         let records = &self.records[place(kind)];
@@ -143,11 +175,12 @@ mod tests {
         let mut builder = IndexBuilder::default();
         let pack = |number: u32| Id::of(&[number as u8; 3]);
         for number in 0..10 {
-            let blobs: Vec<_> =
-                (0..100).map(|blob| packed(number * 100 + blob, BlobKind::Data)).collect();
-            builder.add_pack(pack(number), &blobs);
+            for blob in 0..100 {
+                builder.add(pack(number), &packed(number * 100 + blob, BlobKind::Data));
+            }
         }
-        builder.add_pack(pack(10), &[packed(5, BlobKind::Data), packed(6, BlobKind::Tree)]);
+        builder.add(pack(10), &packed(5, BlobKind::Data));
+        builder.add(pack(10), &packed(6, BlobKind::Tree));
         let index = builder.finish();
         index.stored(pack(11), &[packed(5000, BlobKind::Tree)]);
         assert_eq!(index.blobs(), 1001);

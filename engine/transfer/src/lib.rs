@@ -13,6 +13,7 @@
 //! repository look like: that is the repository room's.
 
 mod backup;
+mod blobs;
 mod browse;
 mod budget;
 mod check;

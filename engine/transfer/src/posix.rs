@@ -81,6 +81,18 @@ impl Stat {
         }
     }
 
+    /// What the system knows about a path, links followed.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        let path = c_name(path.as_os_str().as_bytes()).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut found = MaybeUninit::<libc::stat64>::uninit();
+        // SAFETY: the path ends with NUL, the buffer is as large as the call expects, and it is
+        // only read when the call says it filled it.
+        unsafe {
+            Errno::result(libc::stat64(path.as_ptr(), found.as_mut_ptr()))?;
+            Ok(Self::of(&found.assume_init()))
+        }
+    }
+
     /// What the system knows about an open file.
     pub(crate) fn of_open(file: BorrowedFd<'_>) -> io::Result<Self> {
         let mut found = MaybeUninit::<libc::stat64>::uninit();
@@ -108,6 +120,15 @@ impl Folder {
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         let fd = nix::fcntl::open(path, FOLDER_FLAGS, Mode::empty())?;
         Ok(Self(fd))
+    }
+
+    /// The folder at a path, which one may be allowed to pass through, but not to look into.
+    pub(crate) fn on_the_way(path: &Path) -> io::Result<Self> {
+        match nix::fcntl::open(path, FOLDER_FLAGS | OFlag::O_PATH, Mode::empty()) {
+            Ok(fd) => Ok(Self(fd)),
+            // Kernels before 2.6.39 have no such thing.
+            Err(_) => Self::at(path),
+        }
     }
 
     /// A folder in this one; not a link to one.
@@ -149,6 +170,11 @@ impl Folder {
     /// What the system knows about the folder itself.
     pub(crate) fn own_stat(&self) -> io::Result<Stat> {
         Stat::of_open(self.0.as_fd())
+    }
+
+    /// The same folder as a file, which extended attributes are asked of and written to.
+    pub(crate) fn as_file(&self) -> io::Result<File> {
+        Ok(File::from(self.0.try_clone()?))
     }
 
     /// What a symbolic link here points to.

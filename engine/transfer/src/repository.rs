@@ -1,14 +1,14 @@
 //! An opened repository: its storage, its key, and reading and writing of whole files.
 
 use crate::errors::Cause;
-use crate::index::{Index, IndexBuilder};
 use crate::{Result, TransferError};
 use engine_contract::memory::MemoryPlan;
 use engine_repository::config::{ConfigError, Version};
 use engine_repository::key_file::{KEY_FILE_BYTES_MAX, KeyError, SALT_BYTES};
 use engine_repository::unpacked;
 use engine_repository::{
-    Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce, Polynomial, Time,
+    ChunkerKind, Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce, Polynomial,
+    Time,
 };
 use engine_storage::{Name, Storage, StorageError, list_all};
 use std::sync::Arc;
@@ -45,6 +45,7 @@ struct Inner {
     storage: Arc<dyn Storage>,
     key: Arc<MasterKey>,
     config: Config,
+    chunker_kind: ChunkerKind,
     who: Who,
     plan: MemoryPlan,
 }
@@ -89,8 +90,7 @@ impl Repository {
         }
         let polynomial = polynomial.map_err(|cause| unwritable("the config", cause))?;
         let config = Config::new(Id::from_bytes(random()?), polynomial);
-        let sealed =
-            config.seal(&key, nonce()?).map_err(|cause| unwritable("the config", cause))?;
+        let sealed = seal_config(&config, &key)?;
         storage.write(Name::CONFIG, &sealed)?;
         Self::open(storage, password, who, plan)
     }
@@ -109,7 +109,14 @@ impl Repository {
             sealed => sealed?,
         };
         let (key, config) = unlock(storage.as_ref(), password, &sealed)?;
-        let inner = Inner { storage, key: Arc::new(key), config, who: who.clone(), plan: *plan };
+        let inner = Inner {
+            chunker_kind: chunker_kind(sealed, &key),
+            storage,
+            key: Arc::new(key),
+            config,
+            who: who.clone(),
+            plan: *plan,
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -181,6 +188,11 @@ impl Repository {
         Ok(id)
     }
 
+    /// How files are cut: as those in the repository were.
+    pub(crate) fn chunker_kind(&self) -> ChunkerKind {
+        self.0.chunker_kind
+    }
+
     pub(crate) fn is_compressed(&self) -> bool {
         self.0.config.version != Version::V1
     }
@@ -220,6 +232,40 @@ fn unlock(storage: &dyn Storage, password: &str, sealed: &[u8]) -> Result<(Maste
         Some(error) if !is_any_refused => Err(error),
         None if !is_any_refused => Err(damaged(Name::CONFIG, "no key is beside it".to_owned())),
         _ => Err(TransferError::WrongPassword { location: storage.location() }),
+    }
+}
+
+/// A config with one field more, which restic passes over and never writes anew: how we cut files.
+#[derive(serde::Serialize)]
+struct OurConfig<'a> {
+    #[serde(flatten)]
+    config: &'a Config,
+    holdfast_chunker: &'static str,
+}
+
+/// The first version of our own chunker.
+const GEAR: &str = "gear-1";
+
+fn seal_config(config: &Config, key: &MasterKey) -> Result<Vec<u8>> {
+    let ours = OurConfig { config, holdfast_chunker: GEAR };
+    let json = serde_json::to_vec(&ours).map_err(|cause| unwritable("the config", cause))?;
+    let mut sealed = Vec::new();
+    key.seal_into(nonce()?, &json, &mut sealed).map_err(|cause| unwritable("the config", cause))?;
+    Ok(sealed)
+}
+
+/// How files are cut in the repository of this config. Whatever we do not know is cut as restic
+/// cuts, which is never wrong.
+fn chunker_kind(mut sealed: Vec<u8>, key: &MasterKey) -> ChunkerKind {
+    #[derive(serde::Deserialize)]
+    struct Written {
+        holdfast_chunker: Option<String>,
+    }
+    let json = key.open_in_place(&mut sealed).ok();
+    let written = json.and_then(|json| serde_json::from_slice::<Written>(json).ok());
+    match written.and_then(|written| written.holdfast_chunker).as_deref() {
+        Some(GEAR) => ChunkerKind::Gear,
+        _ => ChunkerKind::Rabin,
     }
 }
 

@@ -9,14 +9,13 @@ use super::shared::Shared;
 use crate::Result;
 use crate::repository::{nonce, unwritable};
 use crossbeam_channel::{Receiver, Sender};
+use engine_repository::index::INDEX_BLOBS_MAX;
 use engine_repository::pack::{PACK_BYTES_TARGET, PackBuilder};
-use engine_repository::{BlobKind, Hasher, Id, PackedBlob};
+use engine_repository::{BlobKind, FileKind, Hasher, Id, IndexWriter, PackedBlob};
 use engine_storage::PackFile;
 use std::time::{Duration, Instant};
 
-/// An index file is written when this many blobs wait for it, as in restic …
-const INDEX_BLOBS_MAX: usize = 50_000;
-/// … or after five minutes: work older than that is not lost to a power cut.
+/// An index file is written after five minutes at the latest: work older than that is not lost to a power cut.
 const INDEX_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// A pack that is full.
@@ -121,5 +120,21 @@ fn store_packs(
             (blobs_waiting, since) = (0, Instant::now());
         }
     }
+    Ok(())
+}
+
+fn write_index(shared: &Shared<'_>, waiting: &mut Waiting) -> Result<()> {
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let bad = |cause| unwritable("an index", cause);
+    let repository = shared.repository;
+    let mut writer = IndexWriter::new(repository.config().version).map_err(bad)?;
+    for (id, blobs) in waiting.iter() {
+        writer.add(id, blobs).map_err(bad)?;
+    }
+    let sealed = writer.finish(repository.key(), nonce()?).map_err(bad)?;
+    repository.save_sealed(FileKind::Index, &sealed)?;
+    waiting.clear();
     Ok(())
 }
