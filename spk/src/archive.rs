@@ -17,6 +17,8 @@ pub struct Bounds {
     pub members_max: usize,
     /// Length of one path, in bytes.
     pub name_bytes_max: usize,
+    /// Length of all paths together, in bytes.
+    pub names_bytes_max: usize,
     /// Sum of the members' sizes, in bytes.
     pub content_bytes_max: u64,
 }
@@ -98,7 +100,7 @@ pub fn walk<E: From<ArchiveError>>(
     let entries = archive.entries().map_err(ArchiveError::Unreadable)?.raw(true);
     let mut seen: HashSet<String> = HashSet::new();
     let mut extension = Extension::default();
-    let (mut headers, mut content_bytes) = (0_usize, 0_u64);
+    let (mut headers, mut names_bytes, mut content_bytes) = (0_usize, 0_usize, 0_u64);
     for entry in entries {
         let mut entry = entry.map_err(ArchiveError::Unreadable)?;
         headers += 1;
@@ -111,6 +113,11 @@ pub fn walk<E: From<ArchiveError>>(
             continue;
         }
         let Some(head) = head(&entry, std::mem::take(&mut extension), bounds)? else { continue };
+        names_bytes += head.path.len() + head.link.as_ref().map_or(0, String::len);
+        if names_bytes > bounds.names_bytes_max {
+            let max = bounds.names_bytes_max as u64;
+            return Err(ArchiveError::Bound { what: "bytes of names", max }.into());
+        }
         content_bytes = content_bytes.saturating_add(head.bytes);
         if content_bytes > bounds.content_bytes_max {
             let max = bounds.content_bytes_max;
@@ -274,7 +281,12 @@ pub fn link_stays_inside(path: &str, link: &str) -> bool {
 mod tests {
     use super::*;
 
-    const SMALL: Bounds = Bounds { members_max: 8, name_bytes_max: 300, content_bytes_max: 10_000 };
+    const SMALL: Bounds = Bounds {
+        members_max: 8,
+        name_bytes_max: 90,
+        names_bytes_max: 200,
+        content_bytes_max: 10_000,
+    };
 
     /// One member with its name and link written raw, as no honest tool would.
     fn member(path: &str, kind: EntryType, link: &str, content: &[u8]) -> Vec<u8> {
@@ -337,6 +349,8 @@ mod tests {
     fn every_count_and_size_is_bounded() {
         let many: Vec<_> = (0..10).map(|n| file(&format!("f{n}"))).collect();
         assert!(matches!(walked(&many), Err(ArchiveError::Bound { what: "members", .. })));
+        let wordy: Vec<_> = (0..3).map(|n| file(&format!("{n}{}", "x".repeat(80)))).collect();
+        assert!(matches!(walked(&wordy), Err(ArchiveError::Bound { what: "bytes of names", .. })));
         let mut huge = tar::Header::new_ustar();
         huge.set_path("huge").unwrap();
         huge.set_size(1 << 40);

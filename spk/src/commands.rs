@@ -7,9 +7,12 @@ use spk::dsm::Dsm;
 use spk::manifest::Manifest;
 use spk::platform::Target;
 use spk::read::Package;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Done = Result<ExitCode, Failure>;
 
@@ -24,20 +27,48 @@ pub fn build(flags: &BuildFlags) -> Done {
     let folder = flags.manifest.parent().unwrap_or(Path::new("")).to_owned();
     let sources = Sources { manifest: &manifest, folder: &folder, programs: &flags.programs };
     let targets = if flags.target.is_empty() { &manifest.targets } else { &flags.target };
-    let mut is_sound = true;
-    for target in targets {
-        let generations = generations(&manifest, *target, flags);
-        if generations.is_empty() {
-            continue;
-        }
-        let built = build_packages(&sources, *target, &generations, &flags.into)
+    let jobs: Vec<(Target, Vec<Dsm>)> = targets
+        .iter()
+        .map(|target| (*target, generations(&manifest, *target, flags)))
+        .filter(|(_, generations)| !generations.is_empty())
+        .collect();
+    let work = |(target, generations): &(Target, Vec<Dsm>)| {
+        let built = build_packages(&sources, *target, generations, &flags.into)
             .map_err(|error| Failure::new(&error, error.remedy()))?;
-        for package in built {
+        let checked = built.into_iter().map(|package| {
+            let findings = findings(&open(&package.path)?);
+            Ok((package, findings))
+        });
+        checked.collect::<Result<Vec<_>, Failure>>()
+    };
+    let mut is_sound = true;
+    for done in in_parallel(&jobs, work) {
+        for (package, findings) in done? {
             println!("{}  {} bytes", package.path.display(), package.bytes);
-            is_sound &= print_findings(&package.path, &findings(&open(&package.path)?));
+            is_sound &= print_findings(&package.path, &findings);
         }
     }
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Does `work` on every job, as many at a time as there are processors; answers in the jobs' order.
+fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let answers = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..processors.min(jobs.len()) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(at) else { break };
+                    let answer = work(job);
+                    answers.lock().unwrap_or_else(|poison| poison.into_inner()).insert(at, answer);
+                }
+            });
+        }
+    });
+    answers.into_inner().unwrap_or_else(|poison| poison.into_inner()).into_values().collect()
 }
 
 /// What was asked for by name must be possible; of the rest, what is.

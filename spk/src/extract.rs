@@ -58,6 +58,7 @@ pub fn package(source: impl Read, into: &Path) -> Result<(), ExtractError> {
     let bounds = Bounds {
         members_max: MEMBERS_MAX,
         name_bytes_max: 1024,
+        names_bytes_max: MEMBERS_MAX * 1024,
         content_bytes_max: PACKAGE_BYTES_MAX,
     };
     let mut folder = Folder::empty(into)?;

@@ -12,6 +12,9 @@ pub const INFO_BYTES_MAX: u64 = 512 * 1024;
 /// More keys than any INFO has.
 pub const KEYS_MAX: usize = 512;
 
+/// More platforms than Synology ever had; what `arch` lists beyond is passed over.
+const ARCHS_MAX: usize = 200;
+
 /// A name longer than this is no package's.
 const NAME_BYTES_MAX: usize = 100;
 
@@ -146,7 +149,8 @@ impl Info {
 
     /// Codenames and families the package is for; `noarch` when INFO does not say.
     pub fn archs(&self) -> Vec<&str> {
-        let archs: Vec<&str> = self.get("arch").unwrap_or_default().split_whitespace().collect();
+        let words = self.get("arch").unwrap_or_default().split_whitespace();
+        let archs: Vec<&str> = words.take(ARCHS_MAX).collect();
         if archs.is_empty() { vec!["noarch"] } else { archs }
     }
 

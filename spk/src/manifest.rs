@@ -41,6 +41,24 @@ use std::path::Path;
 /// A larger `package.toml` is refused.
 pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
 
+/// Keys of INFO that come from other tables than `[info]`.
+const WRITTEN_KEYS: [&str; 14] = [
+    "package",
+    "version",
+    "arch",
+    "firmware",
+    "os_min_ver",
+    "displayname",
+    "description",
+    "maintainer",
+    "startable",
+    "ctl_stop",
+    "adminport",
+    "adminurl",
+    "extractsize",
+    "checksum",
+];
+
 /// What `package.toml` says, checked.
 #[derive(Debug, Clone)]
 pub struct Manifest {
@@ -316,6 +334,14 @@ impl Manifest {
     }
 
     fn check_info_values(&self) -> Result<(), ManifestError> {
+        if let Some(key) = self.info.keys().find(|key| WRITTEN_KEYS.contains(&key.as_str())) {
+            let remedy = "say it in [package], [dsm] or [port]";
+            return Err(wrong("info", key, "this key is written from other tables", remedy));
+        }
+        if self.targets.is_empty() || self.dsm.is_empty() {
+            let remedy = "write targets = [\"x86_64\"] in [package] and build = [6, 7] in [dsm]";
+            return Err(wrong("package.targets", "", "there is nothing to build", remedy));
+        }
         let package = &self.package;
         let optional = [
             ("package.maintainer_url", &package.maintainer_url),
@@ -452,6 +478,8 @@ mod tests {
             ("Says hello.", "Says \\\"hello\\\".", "quotes"),
             ("[6, 7]", "[4]", "dsm.build"),
             ("[\"x86_64\"]", "[\"qoriq\"]", "PowerPC"),
+            ("[dsm]", "[info]\nchecksum = \"0\"\n[dsm]", "written from other tables"),
+            ("[\"x86_64\"]", "[]", "nothing to build"),
             ("[dsm]", "[package.descriptions]\nenglish = \"x\"\n[dsm]", "language"),
             ("[[payload]]", "[dsm.os_min_ver]\n7 = \"6.2-23739\"\n[[payload]]", "os_min_ver"),
         ] {

@@ -1,8 +1,8 @@
 //! Reading an SPK from any stream: a download, a file, standard input.
 //!
 //! The stream is read once, to its end, and hashed on the way; `package.tgz` is unpacked as it
-//! passes, to learn what it holds, and kept nowhere. Memory stays below about twice
-//! [`KEPT_BYTES_MAX`] plus the payload's list of names.
+//! passes, to learn what it holds, and kept nowhere. What is kept is bounded: [`KEPT_BYTES_MAX`] of
+//! scripts, icons and settings, and a list of at most [`PAYLOAD_ENTRIES_MAX`] names.
 //!
 //! A [`ReadError`] means "this is no package". What *is* a package but will not install, or not on
 //! every DSM, is [`crate::check`]'s business.
@@ -24,7 +24,10 @@ pub const UNPACKED_BYTES_MAX: u64 = 16 << 30;
 pub const MEMBERS_MAX: usize = 1000;
 
 /// Files and folders in `package.tgz`.
-pub const PAYLOAD_ENTRIES_MAX: usize = 200_000;
+pub const PAYLOAD_ENTRIES_MAX: usize = 100_000;
+
+/// All names in `package.tgz` together, in bytes.
+pub const PAYLOAD_NAMES_BYTES_MAX: usize = 8 << 20;
 
 /// Scripts, icons, wizards and settings are kept up to this size each, in bytes.
 pub const MEMBER_BYTES_MAX: u64 = 1 << 20;
@@ -37,6 +40,9 @@ const NAME_BYTES_MAX: usize = 1024;
 
 /// A payload file called `config` (DSM's application list) is kept up to this size, in bytes.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+
+/// And so many of them.
+const CONFIGS_MAX: usize = 16;
 
 /// Zeros after the end of a payload's archive: tar fills its last record, nobody fills more.
 const PADDING_BYTES_MAX: u64 = 1 << 20;
@@ -86,6 +92,8 @@ pub struct Payload {
     pub compression: Compression,
     /// Files, folders and links in it, in order.
     pub entries: Vec<PayloadEntry>,
+    /// How many files called `config` were kept.
+    configs: usize,
 }
 
 /// A file, folder or link inside `package.tgz`.
@@ -210,6 +218,7 @@ impl Package {
         let bounds = Bounds {
             members_max: MEMBERS_MAX,
             name_bytes_max: NAME_BYTES_MAX,
+            names_bytes_max: MEMBERS_MAX * NAME_BYTES_MAX,
             content_bytes_max: PACKAGE_BYTES_MAX,
         };
         archive::walk(whole, bounds, |head, content| draft.take(head, content))?;
@@ -379,6 +388,7 @@ pub(crate) fn unpack(
     let bounds = Bounds {
         members_max: PAYLOAD_ENTRIES_MAX,
         name_bytes_max: NAME_BYTES_MAX,
+        names_bytes_max: PAYLOAD_NAMES_BYTES_MAX,
         content_bytes_max: UNPACKED_BYTES_MAX,
     };
     let inner = |error| match error {
@@ -401,7 +411,10 @@ impl Payload {
         let mut entry = PayloadEntry { head: head.clone(), machine: None, content: None };
         if head.kind == Kind::File {
             let mut start = Vec::new();
-            let wants_all = head.path.ends_with("/config") && head.bytes <= CONFIG_BYTES_MAX;
+            let wants_all = head.path.ends_with("/config")
+                && head.bytes <= CONFIG_BYTES_MAX
+                && self.configs < CONFIGS_MAX;
+            self.configs += usize::from(wants_all);
             let bytes_wanted = if wants_all { CONFIG_BYTES_MAX } else { 20 };
             content.take(bytes_wanted).read_to_end(&mut start).map_err(unreadable)?;
             self.unpacked_bytes += head.bytes;

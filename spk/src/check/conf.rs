@@ -28,6 +28,9 @@ const WORKERS: [&str; 18] = [
 /// Workers DSM 7 keeps for packages Synology signed.
 const RESTRICTED_WORKERS: [&str; 3] = ["sysnotify", "certificate-config", "service-cfg"];
 
+/// Files of one worker that are looked for in the payload.
+const WORKER_FILES_MAX: usize = 100;
+
 pub(super) fn check(report: &mut Report<'_>) {
     privilege(report);
     resource(report);
@@ -106,7 +109,7 @@ fn resource(report: &mut Report<'_>) {
                 .collect(),
             _ => Vec::new(),
         };
-        for file in files {
+        for file in files.into_iter().take(WORKER_FILES_MAX) {
             if package.payload_entry(file).is_none() {
                 let sentence = format!("{worker} names `{file}`, which package.tgz does not hold");
                 let remedy = "add the file, or name it relative to target/";

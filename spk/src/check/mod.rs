@@ -38,6 +38,9 @@ pub struct Finding {
     pub range: Range,
 }
 
+/// Nobody reads more, and a hostile package could cause a million.
+const FINDINGS_MAX: usize = 200;
+
 /// The first and last generation of DSM a rule holds on.
 pub type Range = (Dsm, Dsm);
 
@@ -108,7 +111,7 @@ impl Report<'_> {
         sentence: String,
         remedy: &'static str,
     ) {
-        if (range.0..=range.1).contains(&self.dsm) {
+        if (range.0..=range.1).contains(&self.dsm) && self.findings.len() < FINDINGS_MAX {
             self.findings.push(Finding { weight, code, sentence, remedy, range });
         }
     }
