@@ -141,7 +141,7 @@ impl Description {
     /// Reads a description, or says in one sentence what is wrong with it.
     fn from_text(text: &str) -> Result<Self, String> {
         let file: DescriptionFile = toml::from_str(text).map_err(|error| {
-            let line = error.span().map(|span| text[..span.start].lines().count().max(1));
+            let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
             let message = error.message().replace('\n', ", ");
             line.map_or(message.clone(), |line| format!("line {line}: {message}"))
         })?;

@@ -99,29 +99,39 @@ pub fn start(installation: &Installation) -> Result<()> {
         Problem::new("another start or stop of the package does not come to an end")
             .remedy("wait a minute and try again")
     })?;
-    let (supervisor, own_child, after_attempt) =
-        match SupervisorLock::who(&run, &names.supervisor_lock)? {
-            Some(pid) => {
-                let record = Record::read(&run, &names)?;
-                let attempt = record.as_ref().map_or(0, |record| record.attempt);
-                match record.map(|record| (record.state(), record.daemon_is_alive())) {
-                    Some((State::Running, true)) => return Ok(()),
-                    Some((State::Waiting | State::Holding, _)) => {
-                        let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGHUP);
-                        (pid, false, attempt)
-                    }
-                    Some((State::Stopping | State::Stopped, _)) => {
-                        let patience = description.stop_max() + GRACE;
-                        wait_until(patience, || who(&run, &names).is_none());
-                        (spawn(installation)?, true, 0)
-                    }
-                    _ => (pid, false, attempt.saturating_sub(1)),
+    let (supervisor, own_child, after_attempt) = match who(&run, &names) {
+        Some(pid) => {
+            // A daemon that died this instant is about to be noticed.
+            let settled = || Ok::<_, Problem>(Record::read(&run, &names)?.filter(is_settled));
+            wait_until(GRACE, || settled().is_ok_and(|record| record.is_some()));
+            let record = settled()?;
+            let attempt = record.as_ref().map_or(0, |record| record.attempt);
+            match record.map(|record| record.state()) {
+                Some(State::Running) => return Ok(()),
+                Some(State::Waiting | State::Holding) => {
+                    let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGHUP);
+                    (pid, false, attempt)
                 }
+                Some(State::Stopping | State::Stopped) => {
+                    wait_until(description.stop_max() + GRACE, || who(&run, &names).is_none());
+                    (spawn(installation)?, true, 0)
+                }
+                _ => (pid, false, attempt.saturating_sub(1)),
             }
-            None => (spawn(installation)?, true, 0),
-        };
+        }
+        None => (spawn(installation)?, true, 0),
+    };
     let wait = Wait { run: &run, names: &names, supervisor, own_child, after_attempt };
     wait.until_ready(installation, &description)
+}
+
+/// Whether a record says how things are, and not how they were a moment ago.
+fn is_settled(record: &Record) -> bool {
+    match record.state() {
+        State::Running => record.daemon_is_alive(),
+        State::Abandoning => false,
+        _ => true,
+    }
 }
 
 fn who(run: &Folder, names: &Names) -> Option<i32> {

@@ -1,0 +1,334 @@
+//! start, stop, status: real processes, as DSM's script would meet them.
+
+mod world;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+use world::{GOOD, Nas, PACKAGE, QUICK, kill, wait_until};
+
+#[test]
+fn a_daemon_is_started_seen_and_stopped_and_no_process_is_left() {
+    let nas = Nas::with(GOOD);
+    nas.expect_code("status", 3);
+    nas.start();
+    nas.expect_code("status", 0);
+    assert_eq!(nas.daemon_processes().len(), 1);
+    nas.expect_code("stop", 0);
+    nas.expect_code("status", 3);
+    assert_eq!(nas.daemon_processes(), []);
+    assert!(!nas.var().join(format!("run/{PACKAGE}.pid")).exists());
+}
+
+#[test]
+fn start_waits_until_the_daemon_is_ready_and_not_longer() {
+    let nas = Nas::with("sleep 0.7; echo >&3; exec sleep 1000");
+    let answer = nas.service("start");
+    assert_eq!(answer.code, 0, "{}", answer.said);
+    assert!((0.7..3.0).contains(&answer.seconds), "{}", answer.seconds);
+}
+
+#[test]
+fn a_second_start_changes_nothing() {
+    let nas = Nas::with(GOOD);
+    nas.start();
+    let before = nas.daemon_processes();
+    nas.start();
+    assert_eq!(nas.daemon_processes(), before);
+}
+
+#[test]
+fn many_starts_at_once_give_one_daemon() {
+    for round in 0..8 {
+        let nas = Nas::with("sleep 0.05; echo >&3; exec sleep 1000");
+        let starts: Vec<_> =
+            (0..6).map(|_| nas.command(&["service", "start"]).spawn().unwrap()).collect();
+        for mut start in starts {
+            assert!(start.wait().unwrap().success(), "round {round}: {}", nas.log());
+        }
+        assert_eq!(nas.daemon_processes().len(), 1, "round {round}: {}", nas.log());
+        nas.expect_code("stop", 0);
+    }
+}
+
+#[test]
+fn what_is_stopped_can_be_stopped_and_what_was_never_installed_too() {
+    let nas = Nas::with(GOOD);
+    nas.expect_code("stop", 0);
+    nas.start();
+    nas.expect_code("stop", 0);
+    nas.expect_code("stop", 0);
+}
+
+#[test]
+fn verbs_nobody_knows_and_those_that_need_nothing_are_answered_with_success() {
+    let nas = Nas::with(GOOD);
+    for verb in ["prestart", "prestop", "restart-later", ""] {
+        nas.expect_code(verb, 0);
+    }
+    let log = nas.service("log");
+    assert_eq!((log.code, log.said.trim().ends_with("log/supervisor.log")), (0, true));
+}
+
+#[test]
+fn a_stale_pid_file_is_seen_as_death_and_does_not_hinder_a_start() {
+    let nas = Nas::with(GOOD);
+    fs::create_dir_all(nas.var().join("run")).unwrap();
+    fs::write(nas.var().join(format!("run/{PACKAGE}.pid")), "999999\n").unwrap();
+    nas.expect_code("status", 1);
+    nas.start();
+    nas.expect_code("status", 0);
+}
+
+#[test]
+fn a_pid_that_belongs_to_another_program_now_is_neither_believed_nor_killed() {
+    let nas = Nas::with(GOOD);
+    nas.start();
+    let (supervisor, daemon) = (nas.pid_of("supervisor"), nas.pid_of("daemon"));
+    let record = nas.record();
+    nas.kill_supervisor();
+    kill(daemon, "-KILL");
+    wait_until("the daemon is gone", || nas.daemon_processes().is_empty());
+    let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let changed = record
+        .replace(&format!("\"pid\":{daemon}"), &format!("\"pid\":{}", stranger.id()))
+        .replace(&format!("\"pid\":{supervisor}"), &format!("\"pid\":{}", stranger.id()));
+    assert_ne!(changed, record);
+    fs::write(nas.var().join(format!("run/{PACKAGE}.state")), changed).unwrap();
+    fs::write(nas.var().join(format!("run/{PACKAGE}.pid")), format!("{}\n", stranger.id()))
+        .unwrap();
+    nas.expect_code("status", 1);
+    nas.expect_code("stop", 0);
+    nas.start();
+    nas.expect_code("stop", 0);
+    assert!(stranger.try_wait().unwrap().is_none(), "the stranger was killed");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[test]
+fn a_record_of_another_boot_is_not_believed() {
+    let nas = Nas::with(GOOD);
+    nas.start();
+    let record = nas.record();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    nas.expect_code("stop", 0);
+    let own = std::process::id();
+    let stat = fs::read_to_string(format!("/proc/{own}/stat")).unwrap();
+    assert!(stat.contains(' '));
+    let old = record.replace(boot.trim(), "another-boot");
+    assert_ne!(old, record);
+    fs::write(nas.var().join(format!("run/{PACKAGE}.state")), old).unwrap();
+    nas.expect_code("status", 1);
+    nas.start();
+}
+
+#[test]
+fn a_daemon_that_ignores_the_signal_and_its_children_are_killed() {
+    let nas = Nas::with(
+        "trap '' TERM HUP INT; setsid sleep 1000 & sleep 1000 & echo >&3; while :; do sleep 1; done",
+    );
+    nas.start();
+    assert!(nas.daemon_processes().len() >= 3);
+    let answer = nas.service("stop");
+    assert_eq!(answer.code, 0, "{}", answer.said);
+    assert!(answer.seconds < 6.0, "{}", answer.seconds);
+    assert_eq!(nas.daemon_processes(), [], "{}", nas.log());
+}
+
+#[test]
+fn a_daemon_that_dies_at_once_is_reported_with_its_last_words() {
+    let nas = Nas::with("echo 'the disk is made of cheese' >&2; exit 1");
+    let answer = nas.service("start");
+    assert_eq!(answer.code, 1, "{}", answer.said);
+    assert!(answer.said.contains("the disk is made of cheese"), "{}", answer.said);
+    assert!(nas.message().contains("the disk is made of cheese"), "{}", nas.message());
+    assert!(answer.seconds < 3.0, "{}", answer.seconds);
+    nas.expect_code("status", 1);
+    nas.expect_code("stop", 0);
+    nas.expect_code("status", 3);
+}
+
+#[test]
+fn a_daemon_that_is_never_ready_is_given_up_in_time_and_not_left_running() {
+    let nas = Nas::with(GOOD);
+    nas.unpack("exec sleep 1000", &QUICK.replace("ready_seconds_max = 5", "ready_seconds_max = 1"));
+    let answer = nas.service("start");
+    assert_eq!(answer.code, 1);
+    assert!(answer.said.contains("not ready within 1 second"), "{}", answer.said);
+    assert!((1.0..4.0).contains(&answer.seconds), "{}", answer.seconds);
+    nas.expect_code("stop", 0);
+    assert_eq!(nas.daemon_processes(), []);
+}
+
+#[test]
+fn a_program_that_is_missing_is_reported_and_a_description_that_is_broken_needs_a_repair() {
+    let nas = Nas::with(GOOD);
+    let path = nas.target().join("conf/daemon.toml");
+    fs::write(&path, "[daemon]\ncommand = [\"{target}/bin/none\"]\n").unwrap();
+    let answer = nas.service("start");
+    assert_eq!(answer.code, 1);
+    assert!(
+        answer.said.contains("cannot start") && answer.said.contains("bin/none"),
+        "{}",
+        answer.said
+    );
+    nas.expect_code("stop", 0);
+    fs::write(&path, "nonsense").unwrap();
+    nas.expect_code("status", 150);
+    fs::remove_file(&path).unwrap();
+    nas.expect_code("status", 150);
+    nas.expect_code("stop", 0);
+}
+
+#[test]
+fn a_daemon_that_dies_later_is_started_again_and_a_new_start_need_not_wait_for_it() {
+    let nas = Nas::with(GOOD);
+    nas.start();
+    let first = nas.pid_of("daemon");
+    kill(first, "-SEGV");
+    wait_until("it is started again", || {
+        nas.service("status").code == 0 && nas.pid_of("daemon") != first
+    });
+    kill(nas.pid_of("daemon"), "-SEGV");
+    wait_until("it died", || nas.service("status").code == 1);
+    let begun = Instant::now();
+    nas.start();
+    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert_eq!(nas.daemon_processes().len(), 1);
+}
+
+#[test]
+fn wrong_settings_hold_the_daemon_until_somebody_asks_again() {
+    let nas = Nas::with("test -e \"$0.good\" && { echo >&3; exec sleep 1000; }; exit 78");
+    let answer = nas.service("start");
+    assert!(answer.said.contains("refuses its settings"), "{}", answer.said);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(nas.record().contains("\"attempt\":1"), "{}", nas.record());
+    fs::write(nas.target().join("bin/daemon.sh.good"), "").unwrap();
+    nas.start();
+    nas.expect_code("status", 0);
+}
+
+#[test]
+fn a_killed_supervisors_daemon_is_found_again_and_never_doubled() {
+    for round in 0..5 {
+        let nas = Nas::with(GOOD);
+        nas.start();
+        let daemon = nas.pid_of("daemon");
+        nas.kill_supervisor();
+        nas.expect_code("status", 0);
+        nas.start();
+        assert_eq!(nas.daemon_processes(), [daemon], "round {round}: {}", nas.log());
+        assert!(nas.log().contains("took over the running daemon"));
+        if round % 2 == 0 {
+            nas.expect_code("stop", 0);
+            assert_eq!(nas.daemon_processes(), []);
+        } else {
+            kill(daemon, "-KILL");
+            wait_until("the end of the daemon taken over is noticed", || {
+                let now = nas.daemon_processes();
+                now.len() == 1 && now != [daemon]
+            });
+        }
+    }
+}
+
+#[test]
+fn a_killed_supervisor_whose_record_is_lost_leaves_a_daemon_that_is_stopped_first() {
+    let nas = Nas::with(GOOD);
+    nas.start();
+    let daemon = nas.pid_of("daemon");
+    nas.kill_supervisor();
+    fs::remove_file(nas.var().join(format!("run/{PACKAGE}.state"))).unwrap();
+    nas.start();
+    let now = nas.daemon_processes();
+    assert!(now.len() == 1 && now != [daemon], "{now:?} after {daemon}");
+    nas.kill_supervisor();
+    nas.expect_code("stop", 0);
+    assert_eq!(nas.daemon_processes(), []);
+}
+
+#[test]
+fn a_supervisor_killed_at_any_moment_of_a_start_never_leads_to_two_daemons() {
+    for milliseconds in [0, 2, 4, 6, 8, 12, 16, 25, 40, 60] {
+        let nas = Nas::with("sleep 0.03; echo >&3; exec sleep 1000");
+        let mut start =
+            nas.command(&["service", "start"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        nas.kill_supervisor();
+        start.wait().unwrap();
+        nas.start();
+        let now = nas.daemon_processes();
+        assert_eq!(now.len(), 1, "after {milliseconds} ms: {now:?}\n{}", nas.log());
+    }
+}
+
+#[test]
+fn a_flood_of_output_stays_bounded() {
+    let nas = Nas::with("echo >&3; exec yes a-line-of-a-talkative-daemon");
+    nas.start();
+    std::thread::sleep(Duration::from_secs(2));
+    kill(nas.pid_of("daemon"), "-STOP");
+    let log = nas.var().join("log/supervisor.log");
+    wait_until("the log is cut", || fs::metadata(&log).unwrap().len() <= 1 << 20);
+    assert!(fs::metadata(nas.var().join("log/supervisor.log.1")).unwrap().len() <= 1 << 20);
+    nas.expect_code("stop", 0);
+}
+
+#[test]
+fn links_planted_where_the_package_may_write_are_refused_and_their_goal_is_untouched() {
+    let nas = Nas::with(GOOD);
+    let outside = nas.path("precious");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "precious").unwrap();
+    symlink(&outside, nas.var().join("run")).unwrap();
+    let answer = nas.service("start");
+    assert_eq!(answer.code, 1);
+    assert!(answer.said.contains("is a link"), "{}", answer.said);
+    fs::remove_file(nas.var().join("run")).unwrap();
+    fs::create_dir_all(nas.var().join("run")).unwrap();
+    let pid = nas.var().join(format!("run/{PACKAGE}.pid"));
+    symlink(outside.join("file"), &pid).unwrap();
+    nas.start();
+    nas.expect_code("stop", 0);
+    assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "precious");
+}
+
+#[test]
+fn the_daemon_gets_what_its_description_says_and_nothing_of_dsms() {
+    let nas = Nas::with("env > \"$0.env\"; ulimit -n >> \"$0.env\"; echo >&3; exec sleep 1000");
+    nas.start();
+    let seen = fs::read_to_string(nas.target().join("bin/daemon.sh.env")).unwrap();
+    assert!(seen.contains("MARK=") && seen.contains("PATH=/usr/bin"), "{seen}");
+    assert!(!seen.contains("SYNOPKG") && !seen.contains("HOLDFAST_DSM_ROOT"), "{seen}");
+}
+
+#[test]
+fn status_is_fast_and_changes_nothing() {
+    let nas = Nas::with(GOOD);
+    nas.start();
+    let before = nas.record();
+    let mut times: Vec<f64> = (0..21).map(|_| nas.service("status").seconds).collect();
+    times.sort_by(f64::total_cmp);
+    assert!(times[10] < 0.02, "the median of status is {} s", times[10]);
+    assert_eq!(nas.record(), before);
+}
+
+#[test]
+fn the_supervisor_is_small_and_sleeps() {
+    let nas = Nas::with(GOOD);
+    nas.start();
+    let supervisor = nas.pid_of("supervisor");
+    let number = |file: &str, name: &str| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{supervisor}/{file}")).unwrap();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    std::thread::sleep(Duration::from_millis(300));
+    let before = number("status", "voluntary_ctxt_switches");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(number("status", "voluntary_ctxt_switches"), before, "it woke up");
+    let own = number("status", "RssAnon");
+    assert!(own < 2048, "{own} kB of its own");
+}
