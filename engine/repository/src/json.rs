@@ -46,11 +46,13 @@ pub(crate) struct JsonReader<R> {
     end: usize,
     /// Bytes of the source before the buffer.
     before: u64,
+    /// Where the key that was found last stands in its list: the next one stands behind it.
+    last_key: usize,
 }
 
 impl<R: Read> JsonReader<R> {
     pub(crate) fn new(source: R) -> Self {
-        Self { source, buffer: vec![0; BUFFER_BYTES].into(), at: 0, end: 0, before: 0 }
+        Self { source, buffer: vec![0; BUFFER_BYTES].into(), at: 0, end: 0, before: 0, last_key: 0 }
     }
 
     /// How many bytes were taken.
@@ -166,16 +168,18 @@ impl<R: Read> JsonReader<R> {
         if !self.next_member(is_first, b'}', "a comma or the end of an object")? {
             return Ok(None);
         }
+        let likely = self.last_key + 1;
         let place = match self.plain_string(KEY_BYTES_MAX)? {
-            Some(key) => keys.iter().position(|known| *known == key),
+            Some(key) => place_of(key, keys, likely),
             None => {
                 let mut key = Vec::new();
                 self.string(&mut key, 1 << 16)?;
-                keys.iter().position(|known| *known == key)
+                place_of(&key, keys, likely)
             }
         };
+        self.last_key = place;
         self.expect(b':', "a colon")?;
-        Ok(Some(place.unwrap_or(keys.len())))
+        Ok(Some(place))
     }
 
     /// A string that stands in the buffer as a whole, is short and has no escapes; otherwise `None`
@@ -419,6 +423,15 @@ impl<R: Read> JsonReader<R> {
             }
         }
     }
+}
+
+/// Writers keep an order, so the search begins where the key probably stands.
+#[inline]
+fn place_of(key: &[u8], keys: &[&[u8]], likely: usize) -> usize {
+    let start = likely.min(keys.len());
+    let behind = keys[start..].iter().position(|known| *known == key).map(|place| start + place);
+    let before = || keys[..start].iter().position(|known| *known == key);
+    behind.or_else(before).unwrap_or(keys.len())
 }
 
 fn append_char(character: Option<char>, out: &mut Vec<u8>) -> Result<(), JsonError> {

@@ -10,6 +10,9 @@ mod node;
 mod read;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use mode::{go_mode_of_unix, unix_mode_of_go};
 pub use node::{ExtendedAttribute, Node, NodeKind};
 pub use read::TreeReader;

@@ -5,6 +5,7 @@ use super::{
     TEXT_BYTES_MAX, TreeError, is_file_name,
 };
 use crate::go_text::unquote;
+use crate::id::Id;
 use crate::json::JsonReader;
 use crate::time::Time;
 use base64::Engine;
@@ -18,8 +19,10 @@ pub struct TreeReader<R> {
     is_first_key: bool,
     is_first_node: bool,
     before: Vec<u8>,
-    is_sorted: bool,
+    was_sorted: bool,
     scratch: Vec<u8>,
+    /// The list of a node that needs it no more.
+    spare: Vec<Id>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,8 +42,9 @@ impl<R: Read> TreeReader<R> {
             is_first_key: true,
             is_first_node: true,
             before: Vec::new(),
-            is_sorted: true,
+            was_sorted: true,
             scratch: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -68,7 +72,7 @@ impl<R: Read> TreeReader<R> {
                 },
                 State::Nodes if self.json.next_element(&mut self.is_first_node)? => {
                     self.node(node)?;
-                    self.is_sorted &= self.before.is_empty() || node.name > self.before;
+                    self.was_sorted &= self.before.is_empty() || node.name > self.before;
                     self.before.clear();
                     self.before.extend_from_slice(&node.name);
                     return Ok(true);
@@ -81,11 +85,14 @@ impl<R: Read> TreeReader<R> {
 
     /// Whether the nodes read so far came sorted and each once. Trees of other programs may not;
     /// they can be restored, but restic's `check` complains.
-    pub fn is_sorted(&self) -> bool {
-        self.is_sorted
+    pub fn was_sorted(&self) -> bool {
+        self.was_sorted
     }
 
     fn node(&mut self, node: &mut Node) -> Result<(), TreeError> {
+        if let Some(content) = node.content.take() {
+            self.spare = content;
+        }
         reset(node);
         self.json.expect(b'{', "a node")?;
         let (mut is_first, mut kind) = (true, None);
@@ -187,7 +194,7 @@ impl<R: Read> TreeReader<R> {
 
     fn content(&mut self, node: &mut Node) -> Result<(), TreeError> {
         self.json.expect(b'[', "a list of ids")?;
-        let mut content = node.content.take().unwrap_or_default();
+        let mut content = std::mem::take(&mut self.spare);
         content.clear();
         let mut is_first = true;
         while self.json.next_element(&mut is_first)? {
