@@ -5,7 +5,7 @@
 //! of the link `current` puts it in force. `serve` hands out what the tree in force says.
 //!
 //! ```text
-//! keys/ROLE.key        signing keys, mode 0600; may be moved away, then that role cannot be renewed
+//! keys/ROLE.key        signing keys, mode 0600; without it that role cannot sign
 //! files/SHA256.spk     packages by content, never changed
 //! icons/SHA256.png     icons by content, never changed
 //! trees/N/shelves.json what is on the shelves

@@ -250,20 +250,17 @@ fn meta_file(version: u64, bytes: &[u8]) -> MetaFile {
 
 /// The roots, which stay for ever, and the last snapshots and lists.
 fn kept(before: &Tree) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut numbered: BTreeMap<&str, Vec<(u64, &String, &Vec<u8>)>> = BTreeMap::new();
-    for (name, bytes) in &before.metadata {
-        match name.split_once('.').and_then(|(number, rest)| Some((number.parse().ok()?, rest))) {
-            Some((number, rest @ ("snapshot.json" | "targets.json"))) => {
-                numbered.entry(rest).or_default().push((number, name, bytes));
+    let is_root = |(name, _): &&(String, Vec<u8>)| name.ends_with("root.json");
+    let mut files: BTreeMap<_, _> = before.metadata.iter().filter(is_root).cloned().collect();
+    for kind in [".snapshot.json", ".targets.json"] {
+        let version = |(name, _): &(String, Vec<u8>)| name.strip_suffix(kind)?.parse().ok();
+        let mut versions: Vec<u64> = before.metadata.iter().filter_map(version).collect();
+        versions.sort_unstable();
+        for version in versions.iter().rev().take(VERSIONS_KEPT) {
+            let name = format!("{version}{kind}");
+            if let Some(bytes) = before.metadata(&name) {
+                files.insert(name, bytes.to_vec());
             }
-            _ => drop(files.insert(name.clone(), bytes.clone())),
-        }
-    }
-    for versions in numbered.values_mut() {
-        versions.sort_unstable_by_key(|(number, ..)| std::cmp::Reverse(*number));
-        for (_, name, bytes) in versions.iter().take(VERSIONS_KEPT) {
-            files.insert((*name).clone(), (*bytes).clone());
         }
     }
     files

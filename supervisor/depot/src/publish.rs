@@ -1,4 +1,5 @@
-//! Making a depot, and changing what is in it: each change is a new tree put in force by one rename.
+//! Making a depot, and changing what is in it: each change is a new tree, put in force by one
+//! rename.
 //!
 //! ```text
 //! copy     each package beside the others, under a name nobody reads; look at it

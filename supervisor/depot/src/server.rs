@@ -213,6 +213,9 @@ async fn catalog_page(State(depot): State<Arc<Depot>>, request: Request) -> Resp
     let (head, body) = request.into_parts();
     let mut asked = Asked::read(head.uri.query().unwrap_or_default());
     if head.method == Method::POST {
+        if hyper::body::Body::size_hint(&body).lower() > QUERY_BYTES_MAX as u64 {
+            return plain(StatusCode::PAYLOAD_TOO_LARGE);
+        }
         let form = Limited::new(body, QUERY_BYTES_MAX).collect();
         match tokio::time::timeout(FORM_WAIT_MAX, form).await {
             Ok(Ok(form)) => {

@@ -100,15 +100,13 @@ fn a_publisher_killed_at_any_step_leaves_the_old_tree_or_the_new_and_the_next_on
         stage.publish(Recipe::default());
         let old = stage.verified(TODAY).unwrap();
         let file = stage.build(Recipe { version: "1.0.0-2", ..Recipe::default() });
-        let killed = publish_watched(
-            &stage.depot(),
-            &[file.clone()],
-            TODAY,
-            &mut |step| match step == last {
-                true => Err(DepotError::Busy { path: PathBuf::new() }),
-                false => Ok(()),
-            },
-        );
+        let killed =
+            publish_watched(&stage.depot(), std::slice::from_ref(&file), TODAY, &mut |step| {
+                match step == last {
+                    true => Err(DepotError::Busy { path: PathBuf::new() }),
+                    false => Ok(()),
+                }
+            });
         assert!(killed.is_err(), "{last:?} was never reached");
         let seen = stage.verified(TODAY).unwrap();
         let is_new = matches!(last, Step::Switched | Step::Cleared);
@@ -132,7 +130,7 @@ fn withdrawing_brings_the_version_before_back_and_the_withdrawn_bytes_stay_bound
     let stage = Stage::new();
     stage.publish(Recipe::default());
     let second = stage.build(Recipe { version: "1.0.0-2", ..Recipe::default() });
-    publish(&stage.depot(), &[second.clone()], TODAY).unwrap();
+    publish(&stage.depot(), std::slice::from_ref(&second), TODAY).unwrap();
     assert_eq!(withdraw(&stage.depot(), "hello", "1.0.0-2", TODAY).unwrap(), 1);
     let names = |stage: &Stage| stage.verified(TODAY).unwrap()[0].0.clone();
     assert_eq!(names(&stage), "hello-1.0.0-1-dsm7-x86_64.spk");
@@ -194,7 +192,7 @@ fn a_renewal_needs_the_online_keys_only() {
     renew(&stage.depot(), TODAY.plus_days(10)).unwrap();
     assert!(stage.verified(TODAY.plus_days(30)).is_ok());
     let file = stage.build(Recipe { version: "1.0.0-2", ..Recipe::default() });
-    let error = publish(&stage.depot(), &[file.clone()], TODAY).unwrap_err();
+    let error = publish(&stage.depot(), std::slice::from_ref(&file), TODAY).unwrap_err();
     assert_eq!(
         error.remedy().unwrap(),
         "Put targets.key back in its place for as long as the work takes."
