@@ -1,6 +1,34 @@
 //! Is the repository sound?
+//!
+//! Without reading data: index files open and agree with the packs that are there and their sizes;
+//! every tree of every snapshot opens, and every blob it needs is in the index. With: every pack has
+//! the sum it is named by, its header agrees with the index, every blob opens and has its sum.
+//!
+//! What restic would call an error is damage here, too; what its `prune` tidies up is not.
 
-use crate::{Cancel, Event, Repository, Result};
+mod contents;
+mod packs;
+
+use crate::locks::HeldLock;
+use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
+use engine_repository::FileKind;
+use engine_storage::list_all;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Only the first findings are kept; all are counted.
+const FINDINGS_KEPT_MAX: usize = 1000;
+/// Progress is told this often at most.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+const LOST: &str = "Back up again: what the source still has is stored anew. Snapshots that need \
+                    what is lost stay incomplete; `restic repair snapshots` shortens them to what \
+                    is there.";
+const INDEX_LOST: &str = "Make the index anew from the packs: `restic repair index` \
+                          (before version 0.16: `restic rebuild-index`).";
+const PACK_LOST: &str = "Have the disk and its cables tested. Then `restic repair packs` saves what \
+                         is still readable; back up again afterwards.";
+const UNTIDY: &str = "Nothing is lost. `restic prune` removes what nobody needs.";
 
 /// What to check.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,6 +74,16 @@ impl CheckReport {
     }
 }
 
+impl CheckReport {
+    fn add(&mut self, fact: String, remedy: &'static str, is_damage: bool) {
+        self.findings_total += 1;
+        self.damage_total += u64::from(is_damage);
+        if self.findings.len() < FINDINGS_KEPT_MAX {
+            self.findings.push(Finding { fact, remedy, is_damage });
+        }
+    }
+}
+
 /// Checks. An error means that checking was not possible; what is wrong is in the report.
 pub fn check(
     repository: &Repository,
@@ -53,6 +91,85 @@ pub fn check(
     events: &(dyn Fn(Event) + Sync),
     cancel: &Cancel,
 ) -> Result<CheckReport> {
-    let _ = (repository, request, events, cancel);
-    unimplemented!("soon")
+    let lock = HeldLock::acquire(repository, false)?;
+    let checker = Checker::new(repository, events, cancel);
+    // Snapshots are listed before the index is read: what is added meanwhile is not missed.
+    let snapshots = list_all(repository.storage().as_ref(), FileKind::Snapshot)?;
+    let (index, known) = contents::load_index(&checker)?;
+    let packs = contents::compare_packs(&checker, &known)?;
+    contents::visit_trees(&checker, &index, &snapshots)?;
+    if request.read_data {
+        packs::read_all(&checker, &known, &packs)?;
+    }
+    if cancel.is_cancelled() {
+        return Err(TransferError::Cancelled);
+    }
+    lock.must_be_held()?;
+    checker.tell(true);
+    let mut report = checker.report();
+    report.blobs = index.blobs();
+    Ok(report)
+}
+
+/// What everything that checks shares.
+struct Checker<'a> {
+    repository: &'a Repository,
+    events: &'a (dyn Fn(Event) + Sync),
+    cancel: &'a Cancel,
+    state: Mutex<State>,
+}
+
+struct State {
+    report: CheckReport,
+    progress: Progress,
+    told: Instant,
+}
+
+impl<'a> Checker<'a> {
+    fn new(
+        repository: &'a Repository,
+        events: &'a (dyn Fn(Event) + Sync),
+        cancel: &'a Cancel,
+    ) -> Self {
+        let state = State {
+            report: CheckReport::default(),
+            progress: Progress::default(),
+            told: Instant::now(),
+        };
+        Self { repository, events, cancel, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report(self) -> CheckReport {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).report
+    }
+
+    /// Something is lost or at risk.
+    fn damage(&self, fact: String, remedy: &'static str) {
+        (self.events)(Event::Note(fact.clone()));
+        self.lock().report.add(fact, remedy, true);
+    }
+
+    /// Something is untidy.
+    fn untidy(&self, fact: String, remedy: &'static str) {
+        self.lock().report.add(fact, remedy, false);
+    }
+
+    fn progress(&self, add: impl FnOnce(&mut Progress)) {
+        add(&mut self.lock().progress);
+        self.tell(false);
+    }
+
+    fn tell(&self, always: bool) {
+        let mut state = self.lock();
+        if always || state.told.elapsed() >= INTERVAL {
+            state.told = Instant::now();
+            let progress = state.progress.clone();
+            drop(state);
+            (self.events)(Event::Progress(progress));
+        }
+    }
 }

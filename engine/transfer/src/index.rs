@@ -77,6 +77,16 @@ impl IndexBuilder {
 
     /// Takes in an index file.
     pub(crate) fn add_file(&mut self, repository: &Repository, id: Id) -> Result<()> {
+        self.add_file_with(repository, id, &mut |_, _| {})
+    }
+
+    /// Takes in an index file and shows each entry of it.
+    pub(crate) fn add_file_with(
+        &mut self,
+        repository: &Repository,
+        id: Id,
+        each: &mut dyn FnMut(Id, &PackedBlob),
+    ) -> Result<()> {
         let spoilt = |cause| damaged(Name::of(FileKind::Index, id), cause);
         let mut file = match repository.read_sealed(FileKind::Index, id) {
             // Removed by a prune or merged into another since it was listed.
@@ -89,6 +99,7 @@ impl IndexBuilder {
         for entry in IndexReader::new(json) {
             let entry = entry.map_err(|cause| spoilt(Cause::from(cause)))?;
             self.add(entry.pack, &entry.packed);
+            each(entry.pack, &entry.packed);
         }
         Ok(())
     }

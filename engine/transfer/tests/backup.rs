@@ -48,13 +48,7 @@ impl Place {
 }
 
 fn who() -> Who {
-    Who {
-        hostname: "box".into(),
-        username: "ann".into(),
-        uid: 0,
-        gid: 0,
-        pid: std::process::id(),
-    }
+    Who { hostname: "box".into(), username: "ann".into(), uid: 0, gid: 0, pid: std::process::id() }
 }
 
 fn plan() -> MemoryPlan {

@@ -1,0 +1,85 @@
+//! Owner, mode, times and extended attributes of what was restored.
+//!
+//! The order matters: a change of owner clears setuid, an access list sets the mode, and everything
+//! changes the time. Whoever is not root cannot give files away: that is counted, not complained
+//! about.
+
+use super::shared::Shared;
+use crate::posix::{Folder, Stat};
+use engine_repository::tree::unix_mode_of_go;
+use engine_repository::{Node, NodeKind, Time};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, futimens, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchown, fchownat};
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use xattr::FileExt;
+
+/// Gives an open file or folder what its node says. All of it is tried, whatever fails.
+pub(super) fn set_of_open(shared: &Shared<'_>, file: &File, node: &Node, path: &Path) {
+    let found = shared.noted(path, "read the attributes", Stat::of_open(file.as_fd()));
+    if found.is_some_and(|found| (found.uid, found.gid) != (node.uid, node.gid)) {
+        let changed = fchown(file, Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)));
+        shared.owner_set(path, changed.map_err(io::Error::from));
+    }
+    for attribute in &node.extended_attributes {
+        let name = OsStr::from_bytes(&attribute.name);
+        let set = file.set_xattr(name, &attribute.value);
+        shared.attribute_set(path, name, set);
+    }
+    shared.noted(path, "set the mode", fchmod(file, mode(node)).map_err(io::Error::from));
+    let (atime, mtime) = (stamp(&node.atime), stamp(&node.mtime));
+    shared.noted(path, "set the times", futimens(file, &atime, &mtime).map_err(io::Error::from));
+}
+
+/// Gives something that cannot be opened, a link, a pipe or a device, what its node says.
+pub(super) fn set_by_name(
+    shared: &Shared<'_>,
+    folder: &Folder,
+    name: &CStr,
+    node: &Node,
+    path: &Path,
+) {
+    let found = shared.noted(path, "read the attributes", folder.stat(name));
+    if found.is_some_and(|found| (found.uid, found.gid) != (node.uid, node.gid)) {
+        let (uid, gid) = (Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)));
+        let changed = fchownat(folder, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW);
+        shared.owner_set(path, changed.map_err(io::Error::from));
+    }
+    if node.kind != NodeKind::Symlink {
+        let at = path_through(folder, name);
+        for attribute in &node.extended_attributes {
+            let name = OsStr::from_bytes(&attribute.name);
+            shared.attribute_set(path, name, xattr::set(&at, name, &attribute.value));
+        }
+        let set = fchmodat(folder, name, mode(node), FchmodatFlags::FollowSymlink);
+        shared.noted(path, "set the mode", set.map_err(io::Error::from));
+    }
+    let (atime, mtime) = (stamp(&node.atime), stamp(&node.mtime));
+    let set = utimensat(folder, name, &atime, &mtime, UtimensatFlags::NoFollowSymlink);
+    shared.noted(path, "set the times", set.map_err(io::Error::from));
+}
+
+/// A path to a name in an open folder, whatever happens to the folder's own path.
+fn path_through(folder: &Folder, name: &CStr) -> PathBuf {
+    let folder = format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd());
+    Path::new(&folder).join(OsStr::from_bytes(name.to_bytes()))
+}
+
+fn mode(node: &Node) -> Mode {
+    Mode::from_bits_truncate(unix_mode_of_go(node.mode))
+}
+
+/// Where a system's time has 32 bits, times beyond them become the last ones it knows.
+#[allow(clippy::unnecessary_fallible_conversions, clippy::useless_conversion)]
+fn stamp(time: &Time) -> TimeSpec {
+    let bounds = (libc::time_t::MIN, libc::time_t::MAX);
+    let nearest = if time.seconds < 0 { bounds.0 } else { bounds.1 };
+    let seconds = libc::time_t::try_from(time.seconds).unwrap_or(nearest);
+    TimeSpec::new(seconds, libc::c_long::try_from(time.nanoseconds).unwrap_or(0))
+}

@@ -1,0 +1,125 @@
+//! The workers: fetch blobs, and write them where they belong; or, when verifying, read what is
+//! there and compare.
+//!
+//! Pieces of one file come to several workers in any order; whoever does the last one finishes the
+//! file. Zeros are not written: a new file is one hole.
+
+use super::attributes;
+use super::place::Place;
+use super::shared::Shared;
+use crate::blobs::Fetcher;
+use crossbeam_channel::Receiver;
+use engine_repository::{BlobKind, Id, Node};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A file that is being written or compared. When the last piece lets go of it, it is finished.
+pub(super) struct OpenFile<'a> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) file: File,
+    pub(super) node: Node,
+    pub(super) path: PathBuf,
+    pub(super) is_verified: bool,
+    /// Whether a piece of it was told about already.
+    pub(super) has_problem: AtomicBool,
+    /// Kept until the file is finished: its folder gets its times after that.
+    pub(super) _place: Arc<Place<'a>>,
+}
+
+/// A blob of a file.
+pub(super) struct Piece<'a> {
+    pub(super) file: Arc<OpenFile<'a>>,
+    pub(super) id: Id,
+    pub(super) offset: u64,
+    pub(super) length: u32,
+}
+
+/// Works until there is no more to do, or the restore ends.
+pub(super) fn work<'a>(shared: &'a Shared<'a>, pieces: &Receiver<Piece<'a>>) {
+    let mut fetcher = Fetcher::new(shared.repository, shared.index);
+    let mut found = Vec::new();
+    for piece in pieces {
+        if shared.is_stopped() {
+            break;
+        }
+        match piece.file.is_verified {
+            true => compare(&piece, &mut found),
+            false => write(shared, &mut fetcher, &piece),
+        }
+        shared.progress(0, u64::from(piece.length), Some(&piece.file.path));
+    }
+}
+
+fn write<'a>(shared: &'a Shared<'a>, fetcher: &mut Fetcher<'a>, piece: &Piece<'a>) {
+    if shared.is_zeros(&piece.id) {
+        return;
+    }
+    let bytes = match fetcher.fetch(BlobKind::Data, &piece.id) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            if piece.file.is_first_problem() {
+                shared.damage(&piece.file.path, &error);
+            }
+            return;
+        }
+    };
+    if is_all_zeros(bytes) {
+        shared.remember_zeros(piece.id);
+        return;
+    }
+    if let Err(cause) = piece.file.file.write_all_at(bytes, piece.offset) {
+        piece.file.has_problem.store(true, Ordering::Relaxed);
+        shared.noted::<()>(&piece.file.path, "write the file", Err(cause));
+    }
+}
+
+fn compare(piece: &Piece<'_>, found: &mut Vec<u8>) {
+    found.resize(piece.length as usize, 0);
+    let read = piece.file.file.read_exact_at(found, piece.offset);
+    let is_same = read.map(|()| Id::of(found) == piece.id);
+    let reason = match is_same {
+        Ok(true) => return,
+        Ok(false) => format!("differs from the snapshot in the bytes from {} on", piece.offset),
+        Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => "is too short".to_owned(),
+        Err(cause) => format!("could not read it again: {cause}"),
+    };
+    if piece.file.is_first_problem() {
+        piece.file.shared.problem(&piece.file.path, reason);
+    }
+}
+
+fn is_all_zeros(bytes: &[u8]) -> bool {
+    // Most data shows at once that it is something.
+    let (words, rest) = bytes.as_chunks::<16>();
+    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
+}
+
+impl OpenFile<'_> {
+    fn is_first_problem(&self) -> bool {
+        !self.has_problem.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl Drop for OpenFile<'_> {
+    fn drop(&mut self) {
+        if self.shared.is_stopped() {
+            return;
+        }
+        let is_right = !self.has_problem.load(Ordering::Relaxed);
+        match self.is_verified {
+            true => self.shared.count(|outcome| outcome.files_verified += u64::from(is_right)),
+            false => {
+                attributes::set_of_open(self.shared, &self.file, &self.node, &self.path);
+                self.shared.count(|outcome| {
+                    outcome.files += 1;
+                    outcome.bytes += self.node.size;
+                });
+                self.shared.progress(1, 0, Some(&self.path));
+            }
+        }
+    }
+}
