@@ -18,8 +18,11 @@ pub enum Fault {
     #[error("it is ELF, but not a program")]
     NotAProgram,
     /// The wrong float convention.
-    #[error("it passes floating-point numbers the {found} way, and {target} needs {wanted} float")]
-    FloatAbi { found: String, wanted: Float, target: &'static str },
+    #[error(
+        "its floating-point convention is {header} in the header and {tagged} in the attributes, \
+         and {target} needs {wanted} float"
+    )]
+    FloatAbi { header: String, tagged: String, wanted: Float, target: &'static str },
     /// Code for a newer ARM than the box's.
     #[error("it asks for ARM architecture {found} (Tag_CPU_arch), {target} ends at {wanted}")]
     CpuArch { found: u64, wanted: &'static str, target: &'static str },
@@ -162,12 +165,17 @@ fn machine_name(facts: &Facts) -> String {
 }
 
 fn arm_faults(facts: &Facts, wanted: &Arm, target: &'static str, found: &mut Vec<Fault>) {
-    let tagged = if facts.arm.vfp_args == 1 { Float::Hard } else { Float::Soft };
+    let tagged = match facts.arm.vfp_args {
+        Some(0) => Some(Float::Soft),
+        Some(1) => Some(Float::Hard),
+        _ => None,
+    };
     let in_header = facts.arm.header_float;
-    if tagged != wanted.float || in_header.is_some_and(|float| float != wanted.float) {
-        let header = in_header.map_or("nothing".to_owned(), |float| float.to_string());
+    if in_header != Some(wanted.float) || tagged.is_some_and(|float| float != wanted.float) {
+        let name = |float: Option<Float>| float.map_or("unsaid".to_owned(), |it| it.to_string());
         found.push(Fault::FloatAbi {
-            found: format!("{tagged} (attributes; the header says {header})"),
+            header: name(in_header),
+            tagged: name(tagged),
             wanted: wanted.float,
             target,
         });
@@ -257,7 +265,7 @@ mod tests {
             arm: ArmFacts {
                 header_float: target.arm.map(|arm| arm.float),
                 cpu_arch: target.arm.map_or(0, |arm| arm.cpu_arch_max),
-                vfp_args: target.arm.is_some_and(|arm| arm.float == Float::Hard).into(),
+                vfp_args: target.arm.map(|arm| (arm.float == Float::Hard).into()),
                 newer_than_v5: vec![],
             },
         }
@@ -320,17 +328,22 @@ mod tests {
     #[test]
     fn a_hard_float_file_is_refused_where_the_userland_is_soft_and_the_other_way_round() {
         for name in ["armv5", "armv7"] {
-            let wrong = said(name, |facts| facts.arm.vfp_args = 1);
             assert_eq!(
-                wrong,
+                said(name, |facts| facts.arm.vfp_args = Some(1)),
                 [format!(
-                    "it passes floating-point numbers the hard (attributes; the header says soft) \
-                     way, and {name} needs soft float"
+                    "its floating-point convention is soft in the header and hard in the \
+                     attributes, and {name} needs soft float"
                 )]
             );
+            assert_eq!(said(name, |facts| facts.arm.vfp_args = None), [""; 0]);
         }
-        assert_eq!(said("armhf", |facts| facts.arm.vfp_args = 0).len(), 1);
+        assert_eq!(said("armhf", |facts| facts.arm.vfp_args = Some(0)).len(), 1);
         assert_eq!(said("armhf", |facts| facts.arm.header_float = Some(Float::Soft)).len(), 1);
+        assert_eq!(
+            said("armhf", |facts| facts.arm.header_float = None),
+            ["its floating-point convention is unsaid in the header and hard in the attributes, \
+              and armhf needs hard float"]
+        );
     }
 
     #[test]
