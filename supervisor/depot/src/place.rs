@@ -154,8 +154,9 @@ impl Place {
         Ok(Tree { number, shelves, metadata })
     }
 
-    /// Writes a tree beside the others. Nobody sees it yet.
-    pub fn write_tree(&self, tree: &Tree) -> Result<(), DepotError> {
+    /// Writes a tree beside the others. Nobody sees it yet. What is the same in the tree before is
+    /// linked, not written again: files of a tree are never changed.
+    pub fn write_tree(&self, tree: &Tree, before: &Tree) -> Result<(), DepotError> {
         let folder = self.tree(tree.number);
         if folder.exists() {
             // A publisher was killed before it put this one in force.
@@ -164,8 +165,12 @@ impl Place {
         let metadata = folder.join("metadata");
         fs::create_dir_all(&metadata).map_err(DepotError::file("make", &metadata))?;
         write_synced(&folder.join("shelves.json"), &tree.shelves.to_json(), 0o644)?;
+        let metadata_before = self.tree(before.number).join("metadata");
         for (name, bytes) in &tree.metadata {
-            write_synced(&metadata.join(name), bytes, 0o644)?;
+            let is_same = before.metadata(name) == Some(bytes);
+            if !is_same || fs::hard_link(metadata_before.join(name), metadata.join(name)).is_err() {
+                write_synced(&metadata.join(name), bytes, 0o644)?;
+            }
         }
         sync_folder(&metadata)?;
         sync_folder(&folder)?;

@@ -170,7 +170,7 @@ fn change(
     let metadata = metadata::next(place, before, &shelves, reason, now)?;
     let tree = Tree { number: before.number + 1, shelves, metadata };
     metadata::verify(&tree, now)?;
-    place.write_tree(&tree)?;
+    place.write_tree(&tree, before)?;
     watch(Step::Rendered)?;
     place.switch(tree.number)?;
     watch(Step::Switched)?;
