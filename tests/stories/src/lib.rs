@@ -16,4 +16,4 @@ mod our_box;
 
 pub use depot::Depot;
 pub use meddler::Meddler;
-pub use our_box::{OurBox, PACKAGE, folder_for_everybody, packs};
+pub use our_box::{OurBox, PACKAGE, folder_for_everybody, nothing_was_sent_again, packs};

@@ -1,7 +1,7 @@
 //! A NAS with our package on it, and what its owner does with it.
 
 use crate::Depot;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -142,17 +142,36 @@ impl Drop for OurBox {
     }
 }
 
-/// The names of all packs of a repository in a folder: what was ever sent.
-pub fn packs(repository: &Path) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+/// All packs of a repository in a folder, by name, with their sizes in bytes: what was ever sent.
+pub fn packs(repository: &Path) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
     let mut waiting = vec![repository.join("data")];
     while let Some(folder) = waiting.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
             match entry.path() {
                 path if path.is_dir() => waiting.push(path),
-                _ => drop(found.insert(entry.file_name().to_string_lossy().into_owned())),
+                _ => drop(found.insert(name, entry.metadata().map_or(0, |meta| meta.len()))),
             }
         }
     }
     found
+}
+
+/// Nothing of the owner's files was sent since `before`.
+///
+/// A snapshot also holds the folders above the source, down from `/`. Those are not the owner's,
+/// and in a test's temporary folder they change all the time: a pack of a few such folders passes.
+///
+/// # Panics
+/// When more was sent.
+#[track_caller]
+pub fn nothing_was_sent_again(repository: &Path, before: &BTreeMap<String, u64>) {
+    const FOLDERS_ABOVE_BYTES_MAX: u64 = 4096;
+    let now = packs(repository);
+    let lost: Vec<_> = before.keys().filter(|name| !now.contains_key(*name)).collect();
+    assert!(lost.is_empty(), "packs are gone: {lost:?}");
+    let new: Vec<_> = now.iter().filter(|(name, _)| !before.contains_key(*name)).collect();
+    let bytes: u64 = new.iter().map(|(_, bytes)| **bytes).sum();
+    assert!(bytes <= FOLDERS_ABOVE_BYTES_MAX, "{bytes} bytes were sent again, in {new:?}");
 }

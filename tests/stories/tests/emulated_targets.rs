@@ -5,9 +5,9 @@
 //! files themselves by `cargo nas check`: the emulated boxes have today's C library, which the
 //! check's glibc floor makes up for.
 //!
-//! Some days are spent under an old kernel: system calls that came after Linux 2.6.32 answer
-//! ENOSYS, and numbers from 403 on EINVAL, which is what Synology's ARM kernels answer there. The
-//! filter lies below the emulator, so it sees the calls the emulator makes for the program.
+//! Some days are spent under an old kernel: system calls that came later answer ENOSYS, and
+//! numbers from 403 on EINVAL, which is what Synology's ARM kernels answer there. The filter lies
+//! below the emulator, so it sees the calls the emulator makes for the program.
 
 use nix::sys::prctl;
 use std::io;
@@ -17,22 +17,33 @@ use std::process::Command;
 use tests_support::tree::Tree;
 use tests_support::{Finished, compare, run, tree, workspace};
 
+/// What answers system calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    /// The one this test runs on.
+    Todays,
+    /// Linux 3.2, the oldest on ARMv7 and Intel boxes.
+    Linux3,
+    /// Linux 2.6.32, on 88f6281 to this day.
+    Linux2,
+}
+
 /// A box of one target: its programs, and what runs them.
 struct Emulated {
     target: &'static str,
     emulator: &'static [&'static str],
-    old_kernel: bool,
+    kernel: Kernel,
     is_32_bit: bool,
 }
 
 const X86_64: Emulated =
-    Emulated { target: "x86_64", emulator: &[], old_kernel: false, is_32_bit: false };
+    Emulated { target: "x86_64", emulator: &[], kernel: Kernel::Todays, is_32_bit: false };
 
 /// The core of rtd1296 and armada37xx.
 const AARCH64: Emulated = Emulated {
     target: "aarch64",
     emulator: &["qemu-aarch64-static", "-cpu", "cortex-a53"],
-    old_kernel: false,
+    kernel: Kernel::Todays,
     is_32_bit: false,
 };
 
@@ -40,7 +51,7 @@ const AARCH64: Emulated = Emulated {
 const ARMHF: Emulated = Emulated {
     target: "armhf",
     emulator: &["qemu-arm-static", "-cpu", "cortex-a9,neon=off", "-L", "/usr/arm-linux-gnueabihf"],
-    old_kernel: false,
+    kernel: Kernel::Todays,
     is_32_bit: true,
 };
 
@@ -54,7 +65,7 @@ const ARMV7: Emulated = Emulated {
         "-L",
         "/usr/arm-linux-gnueabi",
     ],
-    old_kernel: false,
+    kernel: Kernel::Todays,
     is_32_bit: true,
 };
 
@@ -62,7 +73,7 @@ const ARMV7: Emulated = Emulated {
 const ARMV5: Emulated = Emulated {
     target: "armv5",
     emulator: &["qemu-arm-static", "-cpu", "arm926", "-L", "/usr/arm-linux-gnueabi"],
-    old_kernel: false,
+    kernel: Kernel::Todays,
     is_32_bit: true,
 };
 
@@ -93,17 +104,17 @@ fn a_day_on_armv5() {
 
 #[test]
 fn a_day_on_x86_64_under_an_old_kernel() {
-    Emulated { old_kernel: true, ..X86_64 }.has_a_good_day();
+    Emulated { kernel: Kernel::Linux2, ..X86_64 }.has_a_good_day();
 }
 
 #[test]
 fn a_day_on_armhf_under_an_old_kernel() {
-    Emulated { old_kernel: true, ..ARMHF }.has_a_good_day();
+    Emulated { kernel: Kernel::Linux3, ..ARMHF }.has_a_good_day();
 }
 
 #[test]
 fn a_day_on_armv5_under_an_old_kernel() {
-    Emulated { old_kernel: true, ..ARMV5 }.has_a_good_day();
+    Emulated { kernel: Kernel::Linux2, ..ARMV5 }.has_a_good_day();
 }
 
 #[test]
@@ -113,7 +124,7 @@ fn an_old_kernel_really_refuses_what_is_new() {
         "for (318, 332, 434, 439, 39) { $! = 0; syscall($_, 0, 0, 0, 0, 0); print $!+0, ' ' }";
     let mut perl = Command::new("perl");
     perl.args(["-e", ask]);
-    under_an_old_kernel(&mut perl);
+    under(Kernel::Linux2, &mut perl);
     let answers = run(&mut perl).must_succeed().out;
     assert_eq!(answers, "38 38 22 22 0 ", "ENOSYS is 38, EINVAL is 22");
 }
@@ -141,9 +152,7 @@ impl Emulated {
                 command
             }
         };
-        if self.old_kernel {
-            under_an_old_kernel(&mut command);
-        }
+        under(self.kernel, &mut command);
         command
     }
 
@@ -199,7 +208,10 @@ impl Emulated {
 }
 
 /// The first x86_64 system call that Linux 2.6.32 does not have: recvmmsg, of 2.6.33.
-const FIRST_NEWER: u32 = 299;
+const NEWER_THAN_LINUX_2: u32 = 299;
+
+/// The first that Linux 3.2 does not have: kcmp, of 3.5.
+const NEWER_THAN_LINUX_3: u32 = 312;
 
 /// The first number that every architecture shares, of calls made since 2019. On 32-bit ARM the
 /// calls with 64-bit time begin there.
@@ -217,20 +229,25 @@ const ACCEPT4: u32 = 288;
 const NUMBER_AT: u32 = 0;
 const FLAGS_AT: u32 = 16 + 3 * 8;
 
-/// Makes `command` start under a seccomp filter that answers as an old kernel does.
+/// Makes `command` start under a seccomp filter that answers as `kernel` does.
 #[allow(unsafe_code)]
-fn under_an_old_kernel(command: &mut Command) {
+fn under(kernel: Kernel, command: &mut Command) {
+    let filter = match kernel {
+        Kernel::Todays => return,
+        Kernel::Linux3 => filter(NEWER_THAN_LINUX_3, true),
+        Kernel::Linux2 => filter(NEWER_THAN_LINUX_2, false),
+    };
     // SAFETY: between fork and exec, only prctl is called, on values made before.
     unsafe {
         command.pre_exec(move || {
             prctl::set_no_new_privs()?;
-            install(&filter())
+            install(&filter)
         });
     }
 }
 
-/// The filter: (code, jump if true, jump if false, value) of classic BPF.
-fn filter() -> [libc::sock_filter; 10] {
+/// The filter, in classic BPF: code, jump if true, jump if false, value.
+fn filter(first_newer: u32, has_accept4: bool) -> [libc::sock_filter; 10] {
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     let at_least = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
@@ -246,8 +263,8 @@ fn filter() -> [libc::sock_filter; 10] {
         instruction(load, 0, 0, NUMBER_AT),
         instruction(equal, 6, 0, CLONE3),
         instruction(at_least, 6, 0, FIRST_SHARED),
-        instruction(at_least, 4, 0, FIRST_NEWER),
-        instruction(equal, 0, 2, ACCEPT4),
+        instruction(at_least, 4, 0, first_newer),
+        instruction(equal, if has_accept4 { 2 } else { 0 }, 2, ACCEPT4),
         instruction(load, 0, 0, FLAGS_AT),
         instruction(equal, 0, 1, 0),
         instruction(answer, 0, 0, libc::SECCOMP_RET_ALLOW),

@@ -241,15 +241,18 @@ fn install(from: &From) -> Result<(), NasError> {
 fn upgrade(from: &From) -> Result<(), NasError> {
     let nas = Nas::open(&from.nas.root)?;
     let answers = from.answers.read()?;
-    let file = match (&from.file, &from.source, &from.package) {
-        (Some(file), _, _) => file.clone(),
+    let (package, done) = match (&from.file, &from.source, &from.package) {
+        (Some(file), _, _) => {
+            (tests_support::nas::package::name_of(file)?, nas.upgrade(file, &answers)?)
+        }
         (None, Some(source), Some(package)) => {
-            Center::with_source(&nas, source)?.download(package)?
+            nas.installed(package)
+                .ok_or_else(|| NasError::NotInstalled { package: package.clone() })?;
+            (package.clone(), Center::with_source(&nas, source)?.install(package, &answers)?)
         }
         _ => unreachable!("clap asks for a file or a source with a package"),
     };
-    let done = nas.upgrade(&file, &answers)?;
-    tell(from.package.as_deref().unwrap_or("package"), "upgraded", &done);
+    tell(&package, "upgraded", &done);
     Ok(())
 }
 

@@ -98,6 +98,7 @@ impl Nas {
         let context = context_of(&unpacked, spk, "INSTALL", answers, user);
         let mut done = Done { version: info.version().to_owned(), ..Done::default() };
         let outcome = self.place(&unpacked, &context, &mut done);
+        let _ = fs::remove_dir_all(&unpacked.folder);
         self.note("install", info.package(), info.version(), outcome.is_ok())?;
         outcome.map(|()| done)
     }
@@ -118,6 +119,7 @@ impl Nas {
         context.old_version = Some(old);
         let mut done = Done { version: info.version().to_owned(), ..Done::default() };
         let outcome = self.replace(&unpacked, &context, &mut done);
+        let _ = fs::remove_dir_all(&unpacked.folder);
         self.note("upgrade", name, info.version(), outcome.is_ok())?;
         outcome.map(|()| done)
     }
@@ -276,15 +278,27 @@ impl Nas {
         fs::remove_dir_all(&home).at(&home)?;
         let _ = fs::remove_file(self.enabled_mark(package));
         if removal == Removal::Everything {
-            for kept in ["@appconf", "@appdata", "@apphome"] {
-                let _ = fs::remove_dir_all(self.root.join("volume1").join(kept).join(package));
-            }
+            self.forget_on_volume(package)?;
             let _ = fs::remove_dir_all(self.root.join("usr/syno/etc/packages").join(package));
             let _ = fs::remove_dir_all(self.upgrade_folder(package));
         }
         self.note("uninstall", package, &context.version, last.is_ok())?;
         done.heard(&last?);
         Ok(done)
+    }
+
+    /// Removes whatever on the volume begins with the package's name, as a new volume would.
+    fn forget_on_volume(&self, package: &str) -> Result<(), NasError> {
+        for folder in ["@appstore", "@appconf", "@appdata", "@apptemp", "@apphome"] {
+            let folder = self.root.join("volume1").join(folder);
+            for entry in fs::read_dir(&folder).into_iter().flatten() {
+                let entry = entry.at(&folder)?;
+                if entry.file_name().to_string_lossy().starts_with(package) {
+                    fs::remove_dir_all(entry.path()).at(&entry.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What the package's status script says.
