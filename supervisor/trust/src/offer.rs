@@ -92,7 +92,8 @@ impl Offer {
         let platform =
             |name: &String| name == "noarch" || wanted.platforms.contains(&name.as_str());
         self.package == wanted.package
-            && self.channel == wanted.channel
+            // What is stable is for everybody: who follows betas takes a newer stable one too.
+            && (self.channel == wanted.channel || self.channel == "stable")
             && self.dsm_major == wanted.dsm_major
             && self.build_min <= wanted.dsm_build
             && self.build_max.is_none_or(|build| wanted.dsm_build <= build)
@@ -200,7 +201,9 @@ mod tests {
         assert!(offer().fits(&wanted));
         assert!(!offer().fits(&Wanted { package: "Holdfas", ..wanted.clone() }));
         assert!(!offer().fits(&Wanted { platforms: &["armada38x"], ..wanted.clone() }));
-        assert!(!offer().fits(&Wanted { channel: "beta", ..wanted.clone() }));
+        assert!(offer().fits(&Wanted { channel: "beta", ..wanted.clone() }));
+        let beta = Offer { channel: "beta".to_owned(), ..offer() };
+        assert!(!beta.fits(&wanted));
         assert!(!offer().fits(&Wanted { dsm_major: 6, ..wanted.clone() }));
         assert!(!offer().fits(&Wanted { dsm_build: 39_999, ..wanted.clone() }));
         let up_to = Offer { build_max: Some(69_057), ..offer() };

@@ -219,12 +219,16 @@ fn attack_9_a_file_signed_for_another_box() {
     for other in [
         Wanted { platforms: &["armada38x"], ..wanted.clone() },
         Wanted { package: "holdfast", ..wanted.clone() },
-        Wanted { channel: "beta", ..wanted.clone() },
         Wanted { dsm_major: 6, dsm_build: 25_556, ..wanted.clone() },
     ] {
         let error = repository.targets.newest(&other).unwrap_err();
         assert_eq!(error.trouble(), Trouble::Missing);
     }
+    let mut beta = Repository::sound();
+    let file = beta.targets.targets.get_mut("Holdfast.spk").unwrap();
+    file.custom = file.custom.take().map(|custom| with(custom, &["channel"], Value::text("beta")));
+    assert!(beta.targets.newest(&wanted).is_err());
+    assert!(beta.targets.newest(&Wanted { channel: "beta", ..wanted }).is_ok());
 }
 
 #[test]
