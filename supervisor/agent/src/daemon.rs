@@ -142,7 +142,7 @@ fn environment(
     plan: &Plan,
 ) -> Vec<(String, OsString)> {
     let mut environment: Vec<(String, OsString)> = vec![
-        ("PATH".to_owned(), "/usr/bin:/bin:/usr/sbin:/sbin:/usr/syno/bin:/usr/syno/sbin".into()),
+        ("PATH".to_owned(), launch::PROGRAM_FOLDERS.into()),
         ("HOME".to_owned(), installation.package.var().into()),
         ("LANG".to_owned(), "C.UTF-8".into()),
     ];

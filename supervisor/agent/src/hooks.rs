@@ -167,6 +167,8 @@ fn ensure_identity(installation: &Installation, description: Option<&Description
         Some(guid) if copies.known().ok().map(|known| known.guid) != Some(guid) => {
             copies.set(guid).map(drop)
         }
+        // A broken installation would help nobody: `start` refuses, and says who must decide what.
+        _ if copies.disagreement().is_some() => Ok(()),
         _ => copies.ensure().map(drop),
     }
 }

@@ -11,10 +11,6 @@ use supervisor_dsm::Folder;
 
 const FILE_NAME: &str = "identity";
 
-/// Where CrashPlan's package kept its own, and where that package kept a copy.
-const LEGACY_PATHS: [&str; 2] =
-    ["/var/lib/crashplan/.identity", "/var/packages/CrashPlan/target/conf/var-backup/.identity"];
-
 /// One place of a copy.
 #[derive(Debug)]
 pub struct Place {
@@ -69,6 +65,14 @@ impl Copies {
     pub fn verdict(&self) -> Verdict {
         let found: Vec<CopyFound> = self.places.iter().map(|place| place.found.clone()).collect();
         compare(&found)
+    }
+
+    /// Why nobody but the owner can say which computer this is, if that is so.
+    pub fn disagreement(&self) -> Option<Problem> {
+        match self.verdict() {
+            Verdict::Disagreement { guids } => Some(disagreement(&guids)),
+            _ => None,
+        }
     }
 
     /// The identity, or why there is none to be had.
@@ -159,13 +163,22 @@ fn disagreement(guids: &[Guid]) -> Problem {
         .remedy("decide which one this computer is: holdfast-supervisor identity set GUID")
 }
 
+/// Makes the copies agree again, as far as that needs nobody's decision; a sentence when it does.
+/// The daemon may have taken over another computer since they were written.
+pub fn mend(installation: &Installation) -> Option<String> {
+    let copies = Copies::read(installation);
+    match copies.verdict() {
+        Verdict::Known { rewrite, .. } if rewrite.is_empty() => None,
+        Verdict::Nobody => None,
+        _ => copies.ensure().err().map(|problem| problem.for_people()),
+    }
+}
+
 /// The GUID an old CrashPlan package left on this box, and where.
 pub fn legacy(installation: &Installation) -> Option<(Guid, PathBuf)> {
-    LEGACY_PATHS.iter().find_map(|path| {
-        let dsm = installation.package.dsm();
-        let text = dsm.system_text(path)?;
+    installation.package.crashplan_identities().into_iter().find_map(|(path, text)| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix("guid="))?;
-        Some((line.trim().parse().ok()?, dsm.find(path).ok()?))
+        Some((line.trim().parse().ok()?, path))
     })
 }
 

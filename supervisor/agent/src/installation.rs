@@ -47,7 +47,7 @@ impl Installation {
         let name = PackageName::new(&name)?;
         let mut context = settings.context.clone();
         if context.target.is_none() {
-            let linked = dsm.find(Path::new("/var/packages").join(name.as_str()).join("target"))?;
+            let linked = Package::linked_target(&dsm, &name)?;
             context.target = Some(if linked.is_dir() { linked } else { payload.to_owned() });
         }
         let package = Package::find(&dsm, name, &context)?;

@@ -5,6 +5,7 @@
 
 use crate::daemon::stop_left_behind;
 use crate::description::Description;
+use crate::identity::Copies;
 use crate::installation::{Installation, Names};
 use crate::problem::{Problem, Result};
 use crate::record::Record;
@@ -14,7 +15,7 @@ use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 use supervisor_dsm::Folder;
-use supervisor_dsm::launch::Launch;
+use supervisor_dsm::launch::{Launch, PROGRAM_FOLDERS};
 use supervisor_dsm::lock::{SupervisorLock, TurnLock};
 use supervisor_dsm::log::{BoundedLog, last_lines};
 use supervisor_dsm::process::{ProcessId, wait_until};
@@ -92,6 +93,11 @@ pub fn status(installation: &Installation) -> Status {
 /// Starts the daemon and returns when it is ready.
 pub fn start(installation: &Installation) -> Result<()> {
     let description = installation.description()?;
+    if description.identity
+        && let Some(problem) = Copies::read(installation).disagreement()
+    {
+        return Err(problem);
+    }
     let names = installation.names();
     let run = installation.run_folder()?;
     let patience = description.ready_max() + description.stop_max() + GRACE;
@@ -146,7 +152,7 @@ fn spawn(installation: &Installation) -> Result<i32> {
     command.extend(["--root".into(), settings.root.clone().into()]);
     command.extend(["--package".into(), installation.package.name().as_str().into()]);
     let mut environment: Vec<(String, OsString)> = vec![
-        ("PATH".to_owned(), "/usr/bin:/bin:/usr/sbin:/sbin".into()),
+        ("PATH".to_owned(), PROGRAM_FOLDERS.into()),
         ("SYNOPKG_PKGDEST".to_owned(), installation.package.target().into()),
     ];
     let version = installation.package.dsm_version();

@@ -3,6 +3,7 @@
 
 use crate::daemon::{Daemon, stop_left_behind};
 use crate::description::{Description, Readiness};
+use crate::identity;
 use crate::installation::{Installation, Names};
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
@@ -136,6 +137,7 @@ impl Supervisor {
 
     /// Takes over what is there already, or starts the daemon.
     fn begin(&mut self) -> Result<()> {
+        self.mend_identity();
         let earlier = Record::read(&self.run, &self.names)?;
         let running = earlier.as_ref().filter(|record| {
             record.daemon_is_alive()
@@ -162,6 +164,14 @@ impl Supervisor {
         Ok(())
     }
 
+    fn mend_identity(&self) {
+        if self.description.identity
+            && let Some(sentence) = identity::mend(&self.installation)
+        {
+            self.say(&sentence);
+        }
+    }
+
     fn attend(&mut self) -> Result<()> {
         while self.policy.state != State::Stopped {
             let [signal, ready, gone, log] = self.wait()?;
@@ -184,6 +194,7 @@ impl Supervisor {
                 self.meet(event);
             }
         }
+        self.mend_identity();
         Record::remove(&self.run, &self.names)?;
         self.say("stopped");
         Ok(())

@@ -200,14 +200,27 @@ fn copies_that_disagree_are_reported_and_settled_by_the_owner() {
     let mut other = installed(7);
     let others = other.guid();
     fs::copy(other.var().join("identity"), nas.etc().join("identity")).unwrap();
-    let answer = nas.try_hook("postinst", "UPGRADE", &[]);
+    nas.hook("postinst", "UPGRADE");
+    let answer = nas.service("start");
     assert_eq!(answer.code, 1);
     let (one, two) = (answer.said.contains(&guid), answer.said.contains(&others));
     assert!(one && two && answer.said.contains("identity set GUID"), "{}", answer.said);
     assert!(nas.message().contains("identity set GUID"));
     assert_eq!(nas.run(&["identity", "set", &guid]).code, 0);
-    nas.hook("postinst", "UPGRADE");
+    nas.start();
     assert_eq!(nas.guid(), guid);
+    other.hook("preuninst", "UNINSTALL");
+}
+
+#[test]
+fn what_a_daemon_took_over_while_it_ran_is_in_every_copy_after_a_stop() {
+    let nas = installed(7);
+    let mut other = installed(7);
+    nas.start();
+    assert_eq!(other.run(&["identity", "adopt", "77"]).code, 0);
+    fs::copy(other.var().join("identity"), nas.var().join("identity")).unwrap();
+    nas.expect_code("stop", 0);
+    assert!(fs::read_to_string(nas.etc().join("identity")).unwrap().contains("guid=77\n"));
     other.hook("preuninst", "UNINSTALL");
 }
 

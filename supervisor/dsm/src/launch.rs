@@ -20,6 +20,9 @@ pub const READY_DESCRIPTOR: RawFd = 3;
 /// Where the daemon finds the descriptor that holds its lock.
 pub const LOCK_DESCRIPTOR: RawFd = 4;
 
+/// Where DSM keeps programs; the `PATH` of whatever is started here.
+pub const PROGRAM_FOLDERS: &str = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/syno/bin:/usr/syno/sbin";
+
 /// `ioprio_set` for one process; the idle class without a level.
 const IOPRIO_WHO_PROCESS: libc::c_long = 1;
 const IOPRIO_IDLE: libc::c_long = 3 << 13;

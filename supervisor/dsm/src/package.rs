@@ -65,6 +65,11 @@ impl Package {
         Ok(Self { dsm: dsm.clone(), name, version, target, var, etc, var_is_in_target })
     }
 
+    /// Where DSM's own link says that the payload of a package is.
+    pub fn linked_target(dsm: &Dsm, name: &PackageName) -> Result<PathBuf> {
+        dsm.find(Path::new("/var/packages").join(name.as_str()).join("target"))
+    }
+
     /// The NAS it is on.
     pub fn dsm(&self) -> &Dsm {
         &self.dsm
@@ -158,6 +163,17 @@ impl Package {
         let text = self.dsm.system_text(info)?;
         let line = text.lines().find_map(|line| line.trim().strip_prefix("version="))?;
         Some(line.trim_matches('"').to_owned())
+    }
+
+    /// Identity files that an old CrashPlan package left on the box: its own and its copy, with
+    /// their places.
+    pub fn crashplan_identities(&self) -> Vec<(PathBuf, String)> {
+        const PATHS: [&str; 2] = [
+            "/var/lib/crashplan/.identity",
+            "/var/packages/CrashPlan/target/conf/var-backup/.identity",
+        ];
+        let found = |path: &&str| Some((self.dsm.find(path).ok()?, self.dsm.system_text(path)?));
+        PATHS.iter().filter_map(found).collect()
     }
 
     /// Tells DSM below 7 that the package is on or off, as its own buttons do. Only for commands
