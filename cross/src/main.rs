@@ -100,7 +100,7 @@ enum Verb {
         #[arg(long, value_parser = parse_target, requires = "files")]
         target: Option<&'static Target>,
     },
-    /// Check everything, then make a package for each target and DSM version
+    /// Check everything, then make every package of scripts/package/package.toml
     Package,
     /// Say what each target is for and what is asked of its files
     Targets,
@@ -123,7 +123,7 @@ fn main() -> ExitCode {
         Verb::Build { targets } => build_all(&targets, &places),
         Verb::Check { files, target } => check_files(&files, target, &places),
         Verb::Package => check_files(&[], None, &places).and_then(|()| {
-            package::package_all(&places, &mut say).map_err(|error| tell(&error, error.remedy()))
+            package::package_all(&places).map_err(|error| tell(&error, error.remedy()))
         }),
         Verb::Targets => {
             describe_targets();

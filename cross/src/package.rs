@@ -1,16 +1,19 @@
-//! Handing the built programs to `spk`, once for each target and DSM version.
+//! Handing the built programs to `spk`.
+//!
+//! Which targets and DSM versions there is a package for is said once, in the package's manifest.
 
 use crate::Places;
 use crate::run::{RunError, run};
-use crate::targets::{DSM_VERSIONS, TARGETS};
 use std::process::Command;
 
-/// Why a package was not made.
+/// The manifest, from the root of the checkout.
+const MANIFEST: &str = "scripts/package/package.toml";
+
+/// Why there are no packages.
 #[derive(Debug, thiserror::Error)]
-#[error("no package for {target} and DSM {dsm}")]
+#[error("not every package in {MANIFEST} was made")]
 pub struct PackageError {
-    target: &'static str,
-    dsm: u32,
+    /// What went wrong.
     #[source]
     cause: RunError,
 }
@@ -18,23 +21,18 @@ pub struct PackageError {
 impl PackageError {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
-        "read what `spk` said above; the package is described in scripts/package/package.toml"
+        "read what `spk` said above"
     }
 }
 
-/// Makes every package, into `dist`.
-pub fn package_all(places: &Places, say: &mut dyn FnMut(&str)) -> Result<(), PackageError> {
-    for target in TARGETS {
-        for dsm in DSM_VERSIONS {
-            let mut command = Command::new(&places.cargo);
-            command
-                .args(["run", "--quiet", "--package", "spk", "--", "build"])
-                .args(["--manifest", "scripts/package/package.toml", "--programs", "dist"])
-                .args(["--target", target.name, "--dsm", &dsm.to_string(), "-o", "dist"])
-                .current_dir(&places.root);
-            run(&mut command).map_err(|cause| PackageError { target: target.name, dsm, cause })?;
-            say(&format!("{} for DSM {dsm}: packaged", target.name));
-        }
-    }
-    Ok(())
+/// Makes every package of the manifest, from `dist` into `dist`.
+pub fn package_all(places: &Places) -> Result<(), PackageError> {
+    run(Command::new(&places.cargo)
+        .args(["run", "--quiet", "--locked", "--package", "spk", "--", "build"])
+        .args(["--manifest", MANIFEST, "--programs"])
+        .arg(&places.dist)
+        .arg("-o")
+        .arg(&places.dist)
+        .current_dir(&places.root))
+    .map_err(|cause| PackageError { cause })
 }

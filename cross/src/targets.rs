@@ -220,9 +220,6 @@ pub const PROGRAMS: [Program; 2] = [
     Program { name: "holdfast-supervisor", package: "supervisor-agent", file_bytes_max: 4 << 20 },
 ];
 
-/// The DSM versions a package is made for.
-pub const DSM_VERSIONS: [u32; 3] = [5, 6, 7];
-
 /// The target of that name.
 pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)

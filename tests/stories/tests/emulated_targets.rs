@@ -12,10 +12,10 @@
 use nix::sys::prctl;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tests_support::tree::Tree;
-use tests_support::{Finished, compare, run, tree, workspace};
+use tests_support::{Dsm, Finished, Hardware, Nas, Shell, compare, run, tree, workspace};
 
 /// What answers system calls.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -185,8 +185,30 @@ impl Emulated {
         self.supervisor_knows_its_box();
     }
 
+    /// On a NAS in a folder: the memory plan fits the box, and an identity is kept.
     fn supervisor_knows_its_box(&self) {
-        run(self.program("holdfast-supervisor").args(["plan", "--json"])).must_succeed();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().join("nas");
+        let hardware = Hardware::of("apollolake").expect("a known platform");
+        Nas::create(&root, Dsm::Six, hardware, Shell::Ash).expect("a NAS in a folder");
+        let payload = "volume1/@appstore/holdfast";
+        std::fs::create_dir_all(root.join(payload).join("var")).expect("a folder");
+        std::fs::create_dir_all(root.join("var/packages/holdfast")).expect("a folder");
+        std::os::unix::fs::symlink(
+            Path::new("/").join(payload),
+            root.join("var/packages/holdfast/target"),
+        )
+        .expect("a link as DSM makes it");
+        let supervisor = |arguments: &[&str]| {
+            let mut command = self.program("holdfast-supervisor");
+            command.args(arguments).arg("--root").arg(&root).args(["--package", "holdfast"]);
+            run(&mut command).must_succeed()
+        };
+        let plan = supervisor(&["plan", "--json"]).json();
+        let total_bytes = plan["plan"]["total_bytes"].as_u64().expect("a number of bytes");
+        assert!(total_bytes >= 24 << 20, "{plan}");
+        supervisor(&["identity", "set", "6503624866600795236"]);
+        assert_eq!(supervisor(&["identity", "guid"]).out.trim(), "6503624866600795236");
     }
 
     /// The odd tree, with holes that an emulated core hashes in seconds.
