@@ -90,6 +90,9 @@ pub enum BlobError {
         /// What was found.
         found: Id,
     },
+    /// The compressor failed: out of memory.
+    #[error("a blob cannot be compressed")]
+    Compress(#[source] io::Error),
     /// Larger than there is memory for.
     #[error("blob {id} has {bytes} bytes; the limit is {bytes_max}")]
     TooLarge {
@@ -106,7 +109,9 @@ impl BlobError {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::TooLarge { .. } => "give the engine more memory, or use a computer with more",
+            Self::TooLarge { .. } | Self::Compress(_) => {
+                "give the engine more memory, or use a computer with more"
+            }
             _ => "run `check --read-data` to learn what is damaged, and test the disk and memory",
         }
     }

@@ -13,6 +13,7 @@
 //! Nor which blobs exist, or in which order files are written: that is transfer's business.
 
 pub mod blob;
+pub mod blob_stream;
 pub mod chunker;
 pub mod compress;
 pub mod config;
@@ -32,6 +33,7 @@ pub mod tree;
 pub mod unpacked;
 
 pub use blob::{BlobKind, BlobOpener, BlobSealer, PackedBlob, SealedBlob};
+pub use blob_stream::BlobStream;
 pub use chunker::{Chunker, ChunkerKind};
 pub use config::{Config, Version};
 pub use crypto::{MasterKey, Nonce};
@@ -40,6 +42,7 @@ pub use id::{Hasher, Id};
 pub use index::{IndexEntry, IndexReader, IndexWriter};
 pub use key_file::{KdfCost, KeyFile, KeyMaker};
 pub use lock::Lock;
+pub use pack::{PackBuilder, PackTail};
 pub use polynomial::Polynomial;
 pub use snapshot::{Snapshot, Summary};
 pub use time::Time;

@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_sealed_header_of_nonsense_is_refused() {
-        let mut long = vec![2; ENTRY_COMPRESSED_BYTES];
+        let mut long = [2; ENTRY_COMPRESSED_BYTES];
         long[1..5].copy_from_slice(&u32::MAX.to_le_bytes());
         for entries in [&[4; ENTRY_BYTES][..], &[0; ENTRY_BYTES - 1], &[9], &long.repeat(2)] {
             let mut file = Vec::new();

@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn the_polynomials_of_restics_own_tests_are_known() {
-        assert!(Polynomial::new(0x3d_a335_8b4d_c173).is_ok());
-        assert!(Polynomial::new(0x38f1_e565_e288_df).is_err());
+        assert!(Polynomial::new(0x003d_a335_8b4d_c173).is_ok());
+        assert!(Polynomial::new(0x0038_f1e5_65e2_88df).is_err());
         assert_eq!(
-            Polynomial::new(0x3d_a335_8b4d_c172),
-            Err(PolynomialError::Reducible(0x3d_a335_8b4d_c172))
+            Polynomial::new(0x003d_a335_8b4d_c172),
+            Err(PolynomialError::Reducible(0x003d_a335_8b4d_c172))
         );
     }
 

@@ -27,6 +27,8 @@ const MASK_BEHIND: u64 = !0 << (64 - 18);
 #[derive(Clone)]
 pub struct GearChunker {
     table: [u64; 256],
+    /// The table's numbers shifted by one.
+    twice: [u64; 256],
     hash: u64,
     /// Bytes of the chunk seen so far.
     length: usize,
@@ -43,7 +45,8 @@ impl GearChunker {
             }
             bytes.zeroize();
         }
-        Self { table, hash: 0, length: 0 }
+        let twice = table.map(|entry| entry << 1);
+        Self { table, twice, hash: 0, length: 0 }
     }
 
     /// See [`super::Chunker::next_cut`].
@@ -91,21 +94,35 @@ impl GearChunker {
     }
 
     /// The place of the first byte after which the bits of `mask` are zero.
+    ///
+    /// Two bytes a step: the second hash is worked out from the one before the first, so that the
+    /// processor need not wait for the first.
     #[inline]
     fn scan(&mut self, data: &[u8], mask: u64) -> Option<usize> {
-        let (table, mut hash) = (&self.table, self.hash);
-        let place = data.iter().position(|byte| {
-            hash = (hash << 1).wrapping_add(table[usize::from(*byte)]);
-            hash & mask == 0
-        });
+        let (table, twice, mut hash) = (&self.table, &self.twice, self.hash);
+        let (pairs, last) = data.as_chunks::<2>();
+        for (place, [first, second]) in pairs.iter().enumerate() {
+            let (first, second) = (usize::from(*first), usize::from(*second));
+            let between = (hash << 1).wrapping_add(table[first]);
+            hash = (hash << 2).wrapping_add(twice[first].wrapping_add(table[second]));
+            if between & mask == 0 {
+                return Some(2 * place);
+            }
+            if hash & mask == 0 {
+                return Some(2 * place + 1);
+            }
+        }
         self.hash = hash;
-        place
+        let last = *last.first()?;
+        self.roll(last);
+        (self.hash & mask == 0).then_some(data.len() - 1)
     }
 }
 
 impl Drop for GearChunker {
     fn drop(&mut self) {
         self.table.zeroize();
+        self.twice.zeroize();
     }
 }
 
