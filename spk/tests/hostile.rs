@@ -66,11 +66,9 @@ fn a_package_cut_off_anywhere_is_never_read_as_a_whole_one() {
 fn no_byte_changed_makes_the_reader_fall_over() {
     let whole = sound();
     for at in 0..whole.len() {
-        for flip in [0x01, 0x80, 0xff] {
-            let mut bytes = whole.clone();
-            bytes[at] ^= flip;
-            let _ = Package::read(&bytes[..]).map(|package| spk::check::findings(&package));
-        }
+        let mut bytes = whole.clone();
+        bytes[at] ^= [0x01, 0x80, 0xff][at % 3];
+        let _ = Package::read(&bytes[..]).map(|package| spk::check::findings(&package));
     }
 }
 
