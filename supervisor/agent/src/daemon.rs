@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use supervisor_dsm::Folder;
 use supervisor_dsm::launch::{self, LOCK_DESCRIPTOR, Launch, READY_DESCRIPTOR};
 use supervisor_dsm::lock::DaemonLock;
@@ -104,9 +104,12 @@ impl Daemon {
             .stack_size(64 * 1024)
             .spawn(move || {
                 let _ = DaemonLock::wait(&folder, &lock_name);
-                // The lock may be closed by a daemon that lives on; then its process is watched.
+                // A dying process closes its descriptors before it is gone. One that closed the
+                // lock and lives on is looked at ever more rarely.
+                let mut pause = Duration::from_millis(5);
                 while id.is_alive() {
-                    std::thread::sleep(std::time::Duration::from_secs(30));
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_secs(30));
                 }
                 let mut end = File::from(say_gone);
                 let _ = std::io::Write::write_all(&mut end, b"\n");
@@ -177,7 +180,7 @@ pub fn stop_left_behind(
         Some(leader) => drop(leader.signal(signal)),
         None => tree.signal(signal),
     }
-    let patience = description.map_or(std::time::Duration::from_secs(20), Description::stop_max);
+    let patience = description.map_or(Duration::from_secs(20), Description::stop_max);
     let stopped = supervisor_dsm::process::wait_until(patience, || match leader {
         Some(leader) => !leader.is_alive(),
         None => DaemonLock::take(run, &names.daemon_lock).is_ok_and(|lock| lock.is_some()),

@@ -134,7 +134,7 @@ pub fn start(installation: &Installation) -> Result<()> {
 /// Whether a record says how things are, and not how they were a moment ago.
 fn is_settled(record: &Record) -> bool {
     match record.state() {
-        State::Running => record.daemon_is_alive(),
+        State::Starting | State::Running => record.daemon_is_alive(),
         State::Abandoning => false,
         _ => true,
     }
