@@ -9,6 +9,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::unistd::{Whence, lseek64};
 use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io;
@@ -238,6 +239,25 @@ impl Names {
     pub(crate) fn get(&self, place: usize) -> Option<&CStr> {
         let start = *self.starts.get(place)? as usize;
         CStr::from_bytes_until_nul(self.bytes.get(start..)?).ok()
+    }
+}
+
+/// Moves a file's position and says where it is then.
+pub(crate) fn seek(file: &File, position: u64, whence: Whence) -> io::Result<u64> {
+    let offset = i64::try_from(position).unwrap_or(i64::MAX);
+    Ok(u64::try_from(lseek64(file, offset, whence)?).unwrap_or(0))
+}
+
+/// Where data comes again, if there is a hole at `start`; `start` itself if there is none. Kernels
+/// before 3.1 cannot tell. Moves the file's position.
+pub(crate) fn end_of_hole(file: &File, start: u64) -> io::Result<u64> {
+    if seek(file, start, Whence::SeekHole)? != start {
+        return Ok(start);
+    }
+    match seek(file, start, Whence::SeekData) {
+        // No more data: the hole ends with the file.
+        Err(cause) if cause.raw_os_error() == Some(libc::ENXIO) => seek(file, 0, Whence::SeekEnd),
+        other => other,
     }
 }
 

@@ -98,6 +98,7 @@ pub fn restore(
     let run = Run { shared: &shared, includes: &includes, target: &target, root: snapshot.tree };
     run.walk(false)?;
     if request.verify {
+        shared.begin_again();
         run.walk(true)?;
     }
     Ok(shared.take_outcome())

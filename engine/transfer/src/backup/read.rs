@@ -8,10 +8,11 @@ use super::content::Content;
 use super::seal::Job;
 use super::shared::Shared;
 use crate::budget::Share;
+use crate::posix;
 use crossbeam_channel::Sender;
 use engine_repository::chunker::CHUNK_BYTES_MAX;
 use engine_repository::{Chunker, Id};
-use nix::unistd::{Whence, lseek64};
+use nix::unistd::Whence;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -83,7 +84,7 @@ impl<'a> FileReader<'a> {
                 if is_sparse && end < chunk.bytes.len() {
                     // Read it again: there may be a hole right here.
                     position -= (chunk.bytes.len() - end) as u64;
-                    seek(file, position, Whence::SeekSet)?;
+                    seek(file, position)?;
                 } else {
                     self.rest.extend_from_slice(&chunk.bytes[end..]);
                 }
@@ -116,8 +117,8 @@ impl<'a> FileReader<'a> {
         content: &Content,
         seen: &mut dyn FnMut(u64),
     ) -> Result<u64, ReadEnd> {
-        let Ok(end) = end_of_hole(file, start) else {
-            seek(file, start, Whence::SeekSet)?;
+        let Ok(end) = posix::end_of_hole(file, start) else {
+            seek(file, start)?;
             return Ok(start);
         };
         let step = self.zeros.bytes as u64;
@@ -135,7 +136,7 @@ impl<'a> FileReader<'a> {
             position += step;
             seen(step);
         }
-        seek(file, position, Whence::SeekSet)?;
+        seek(file, position)?;
         Ok(position)
     }
 }
@@ -173,26 +174,8 @@ impl Growing {
     }
 }
 
-fn seek(file: &File, position: u64, whence: Whence) -> Result<u64, ReadEnd> {
-    let offset = i64::try_from(position).unwrap_or(i64::MAX);
-    match lseek64(file, offset, whence) {
-        Ok(at) => Ok(u64::try_from(at).unwrap_or(0)),
-        Err(cause) => Err(ReadEnd::Failed(cause.into())),
-    }
-}
-
-/// Where data comes again, if there is a hole at `start`. Kernels before 3.1 cannot tell.
-fn end_of_hole(file: &File, start: u64) -> Result<u64, ReadEnd> {
-    if seek(file, start, Whence::SeekHole)? != start {
-        return Ok(start);
-    }
-    match seek(file, start, Whence::SeekData) {
-        // No more data: the hole ends with the file.
-        Err(ReadEnd::Failed(cause)) if cause.raw_os_error() == Some(libc::ENXIO) => {
-            seek(file, 0, Whence::SeekEnd)
-        }
-        other => other,
-    }
+fn seek(file: &File, position: u64) -> Result<(), ReadEnd> {
+    posix::seek(file, position, Whence::SeekSet).map(|_| ()).map_err(ReadEnd::Failed)
 }
 
 /// What zeros are cut into, which a chunker that forgets everything at a cut does always alike.

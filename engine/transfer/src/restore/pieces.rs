@@ -8,6 +8,7 @@ use super::attributes;
 use super::place::Place;
 use super::shared::Shared;
 use crate::blobs::Fetcher;
+use crate::posix;
 use crossbeam_channel::Receiver;
 use engine_repository::{BlobKind, Id, Node};
 use std::fs::File;
@@ -16,6 +17,9 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Fewer zeros than this, or zeros across a block's end, are written.
+const HOLE_BYTES_MIN: usize = 16 << 10;
 
 /// A file that is being written or compared. When the last piece lets go of it, it is finished.
 pub(super) struct OpenFile<'a> {
@@ -47,7 +51,7 @@ pub(super) fn work<'a>(shared: &'a Shared<'a>, pieces: &Receiver<Piece<'a>>) {
             break;
         }
         match piece.file.is_verified {
-            true => compare(&piece, &mut found),
+            true => compare(shared, &piece, &mut found),
             false => write(shared, &mut fetcher, &piece),
         }
         shared.progress(0, u64::from(piece.length), Some(&piece.file.path));
@@ -71,13 +75,18 @@ fn write<'a>(shared: &'a Shared<'a>, fetcher: &mut Fetcher<'a>, piece: &Piece<'a
         shared.remember_zeros(piece.id);
         return;
     }
-    if let Err(cause) = piece.file.file.write_all_at(bytes, piece.offset) {
+    if let Err(cause) = write_around_zeros(&piece.file.file, bytes, piece.offset) {
         piece.file.has_problem.store(true, Ordering::Relaxed);
         shared.noted::<()>(&piece.file.path, "write the file", Err(cause));
     }
 }
 
-fn compare(piece: &Piece<'_>, found: &mut Vec<u8>) {
+fn compare(shared: &Shared<'_>, piece: &Piece<'_>, found: &mut Vec<u8>) {
+    let end = piece.offset + u64::from(piece.length);
+    let is_hole = || posix::end_of_hole(&piece.file.file, piece.offset).is_ok_and(|at| at >= end);
+    if shared.is_zeros(&piece.id) && is_hole() {
+        return;
+    }
     found.resize(piece.length as usize, 0);
     let read = piece.file.file.read_exact_at(found, piece.offset);
     let is_same = read.map(|()| Id::of(found) == piece.id);
@@ -90,6 +99,22 @@ fn compare(piece: &Piece<'_>, found: &mut Vec<u8>) {
     if piece.file.is_first_problem() {
         piece.file.shared.problem(&piece.file.path, reason);
     }
+}
+
+/// Writes all but blocks of zeros.
+fn write_around_zeros(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    // What is to be written next, and where the look for zeros is.
+    let (mut start, mut at) = (0, 0);
+    while at < bytes.len() {
+        let into_block = (offset + at as u64) % HOLE_BYTES_MIN as u64;
+        let end = bytes.len().min(at + HOLE_BYTES_MIN - into_block as usize);
+        if is_all_zeros(&bytes[at..end]) {
+            file.write_all_at(&bytes[start..at], offset + start as u64)?;
+            start = end;
+        }
+        at = end;
+    }
+    file.write_all_at(&bytes[start..], offset + start as u64)
 }
 
 fn is_all_zeros(bytes: &[u8]) -> bool {
@@ -111,7 +136,10 @@ impl Drop for OpenFile<'_> {
         }
         let is_right = !self.has_problem.load(Ordering::Relaxed);
         match self.is_verified {
-            true => self.shared.count(|outcome| outcome.files_verified += u64::from(is_right)),
+            true => {
+                self.shared.count(|outcome| outcome.files_verified += u64::from(is_right));
+                self.shared.progress(1, 0, Some(&self.path));
+            }
             false => {
                 attributes::set_of_open(self.shared, &self.file, &self.node, &self.path);
                 self.shared.count(|outcome| {
@@ -121,5 +149,30 @@ impl Drop for OpenFile<'_> {
                 self.shared.progress(1, 0, Some(&self.path));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn zeros_become_holes_and_everything_else_is_where_it_belongs() {
+        let file = tempfile::tempfile().unwrap();
+        let mut expected = vec![0; 3 << 20];
+        file.set_len(expected.len() as u64).unwrap();
+        expected[5000] = 1;
+        expected[1 << 20] = 2;
+        expected[(2 << 20) - 1] = 3;
+        *expected.last_mut().unwrap() = 4;
+        let (first, second) = expected.split_at(1_000_001);
+        write_around_zeros(&file, first, 0).unwrap();
+        write_around_zeros(&file, second, first.len() as u64).unwrap();
+        let mut found = vec![9; expected.len()];
+        file.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == expected);
+        let allocated = file.metadata().unwrap().blocks() * 512;
+        assert!(allocated <= 8 * HOLE_BYTES_MIN as u64, "{allocated} bytes allocated");
     }
 }

@@ -112,6 +112,12 @@ impl<'a> Shared<'a> {
         }
     }
 
+    /// From here on progress is that of the second walk, which compares.
+    pub(super) fn begin_again(&self) {
+        let mut account = locked(&self.account);
+        (account.progress.files_done, account.progress.bytes_done) = (0, 0);
+    }
+
     /// Counts what there is to do.
     pub(super) fn expect(&self, files: u64, bytes: u64, is_complete: bool) {
         let mut account = locked(&self.account);

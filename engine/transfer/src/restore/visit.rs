@@ -123,8 +123,8 @@ impl<'a> Visitor<'a> {
                 if self.shared.noted(&path, "make the hard link", linked).is_some() {
                     self.shared.count(|outcome| outcome.others += 1);
                 }
-                self.shared.progress(1, node.size, Some(&path));
             }
+            self.shared.progress(1, node.size, Some(&path));
             return Ok(());
         }
         match (node.kind, self.is_verifying) {
@@ -134,7 +134,10 @@ impl<'a> Visitor<'a> {
                 self.other(folder, &name, &node, &path);
                 Ok(())
             }
-            (_, true) => Ok(()),
+            (_, true) => {
+                self.shared.progress(1, 0, Some(&path));
+                Ok(())
+            }
         }
     }
 
