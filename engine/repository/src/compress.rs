@@ -113,7 +113,7 @@ impl Decompressor {
         bytes_max: usize,
     ) -> Result<(), DecompressError> {
         out.clear();
-        // Ten to one is plenty for a first guess; a liar's announcement reserves nothing.
+        // Room is made for what the frame announces only when that is within the bound.
         let announced = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten();
         let announced = announced.and_then(|bytes| usize::try_from(bytes).ok());
         if announced.is_some_and(|bytes| bytes > bytes_max) {

@@ -142,16 +142,16 @@ pub struct KeyMaker {
 }
 
 impl KeyFile {
-    /// Seals `master` by `password`. `salt` and `nonce` are random.
+    /// Seals `master` by `password`, whose bytes are taken as they are. `salt` and `nonce` are random.
     pub fn create(
         master: &MasterKey,
-        password: &str,
+        password: impl AsRef<[u8]>,
         cost: KdfCost,
         salt: &[u8; SALT_BYTES],
         nonce: Nonce,
         maker: KeyMaker,
     ) -> Result<Self, KeyError> {
-        let user_key = derive(password, salt, cost)?;
+        let user_key = derive(password.as_ref(), salt, cost)?;
         let mut sealed = Vec::new();
         let json = master_to_json(master)?;
         user_key.seal_into(nonce, &json, &mut sealed).map_err(KeyError::Master)?;
@@ -191,13 +191,13 @@ impl KeyFile {
     }
 
     /// The master key, if the password is right. Takes as long as [`KeyFile::cost`] says.
-    pub fn open(&self, password: &str) -> Result<MasterKey, KeyError> {
+    pub fn open(&self, password: impl AsRef<[u8]>) -> Result<MasterKey, KeyError> {
         let salt = BASE64.decode(&self.salt).ok();
         let salt: [u8; SALT_BYTES] =
             salt.and_then(|salt| salt.try_into().ok()).ok_or(KeyError::Part { part: "salt" })?;
         let data = BASE64.decode(&self.data).map_err(|_| KeyError::Part { part: "data" })?;
         let mut data = Zeroizing::new(data);
-        let user_key = derive(password, &salt, self.cost())?;
+        let user_key = derive(password.as_ref(), &salt, self.cost())?;
         match user_key.open_in_place(&mut data) {
             Ok(json) => master_from_json(json),
             Err(CryptoError::TooShort { .. }) => Err(KeyError::Part { part: "data" }),
@@ -206,11 +206,10 @@ impl KeyFile {
     }
 }
 
-fn derive(password: &str, salt: &[u8], cost: KdfCost) -> Result<MasterKey, KeyError> {
+fn derive(password: &[u8], salt: &[u8], cost: KdfCost) -> Result<MasterKey, KeyError> {
     let params = cost.check()?;
     let mut bytes = Zeroizing::new([0; MASTER_KEY_BYTES]);
-    scrypt::scrypt(password.as_bytes(), salt, &params, bytes.as_mut())
-        .map_err(|_| KeyError::Cost { cost })?;
+    scrypt::scrypt(password, salt, &params, bytes.as_mut()).map_err(|_| KeyError::Cost { cost })?;
     MasterKey::from_bytes(&bytes).map_err(KeyError::Master)
 }
 
