@@ -31,6 +31,12 @@ impl Layout {
         self.home.join("settings.json")
     }
 
+    /// What the owner answered in Package Center's wizard: a JSON object of texts. The supervisor
+    /// writes it while DSM installs; the daemon does what it says and renames it.
+    pub fn answers(&self) -> PathBuf {
+        self.home.join("answers.json")
+    }
+
     /// The folder of repository passwords, one file a destination, mode 0700.
     pub fn secrets(&self) -> PathBuf {
         self.home.join("secrets")

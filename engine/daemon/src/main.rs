@@ -26,6 +26,7 @@ mod progress_bar;
 mod readiness;
 mod server;
 mod settings;
+mod wizard;
 mod world;
 
 use arguments::{Arguments, Command};

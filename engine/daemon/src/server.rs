@@ -5,7 +5,7 @@ use crate::home::Home;
 use crate::job::Jobs;
 use crate::settings::{BackupSet, Destination, Settings};
 use crate::world::World;
-use crate::{adoption, destination};
+use crate::{adoption, destination, wizard};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -33,9 +33,10 @@ pub struct Daemon {
     pub hostname: String,
     /// The name of the user it runs as, for snapshots.
     pub username: String,
+    /// Runs of backup sets.
+    pub jobs: Jobs,
     started_at: i64,
     known: Mutex<Known>,
-    jobs: Jobs,
 }
 
 /// What may change while the daemon runs; the files hold the same.
@@ -115,6 +116,8 @@ async fn serve(world: &World, daemon: &Arc<Daemon>) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     daemon.log(&format!("holdfast {} started", env!("CARGO_PKG_VERSION")));
     crate::readiness::announce(world.ready_descriptor)?;
+    let answered = Arc::clone(daemon);
+    tokio::task::spawn_blocking(move || wizard::follow(&answered));
     let router = router(Arc::clone(daemon));
     tokio::select! {
         served = async { axum::serve(listener, router).await } => served.map_err(failed)?,
