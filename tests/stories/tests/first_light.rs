@@ -44,7 +44,8 @@ fn first_light(dsm: Dsm, shell: Shell) {
     an_upgrade_changes_nothing(&our_box, &depot, &plan);
     nothing_was_sent_again(&plan.repository, &sent);
 
-    a_new_package_adopts_the_old_computer(&our_box, &depot, &plan);
+    uninstalling_and_installing_again_keeps_the_identity(&our_box, &depot);
+    another_nas_adopts_the_old_computer(&our_box, &depot, &plan);
     nothing_was_sent_again(&plan.repository, &sent);
     everything_comes_back(&our_box, &plan, "restored last");
     restic_calls_it_sound(&our_box, &plan);
@@ -104,9 +105,17 @@ fn an_upgrade_changes_nothing(our_box: &OurBox, depot: &Depot, plan: &Plan) {
     assert!(password.is_file() && plan.repository.join("config").is_file());
 }
 
+fn uninstalling_and_installing_again_keeps_the_identity(our_box: &OurBox, depot: &Depot) {
+    let before = (our_box.guid(), settings(our_box));
+    our_box.uninstall(Removal::AsDsm);
+    assert!(!our_box.nas().target(tests_stories::PACKAGE).exists());
+    our_box.install_from(depot);
+    assert_eq!((our_box.guid(), settings(our_box)), before);
+}
+
 /// The worst case: nothing of the package is left, as after a new volume. The owner has the
 /// repository, its password, and the old GUID.
-fn a_new_package_adopts_the_old_computer(our_box: &OurBox, depot: &Depot, plan: &Plan) {
+fn another_nas_adopts_the_old_computer(our_box: &OurBox, depot: &Depot, plan: &Plan) {
     let guid = our_box.guid();
     let kept = our_box.outside("password on a piece of paper");
     fs::copy(our_box.password_file("disk"), &kept).expect("the password");
@@ -116,7 +125,6 @@ fn a_new_package_adopts_the_old_computer(our_box: &OurBox, depot: &Depot, plan: 
         Vec::<u32>::new(),
         "something still runs after an uninstall"
     );
-    assert!(!our_box.nas().target(tests_stories::PACKAGE).exists());
     our_box.install_from(depot);
     assert_ne!(our_box.guid(), guid, "a new computer has a new GUID");
     let repository = plan.repository.display().to_string();

@@ -82,7 +82,7 @@ impl State {
 pub enum Removal {
     /// As DSM does: `etc` stays, and on DSM 7 `var` and `home`.
     AsDsm,
-    /// Everything, as if the volume had been made anew.
+    /// Everything that is named after the package, as if this were another NAS.
     Everything,
 }
 
@@ -278,19 +278,19 @@ impl Nas {
         fs::remove_dir_all(&home).at(&home)?;
         let _ = fs::remove_file(self.enabled_mark(package));
         if removal == Removal::Everything {
-            self.forget_on_volume(package)?;
-            let _ = fs::remove_dir_all(self.root.join("usr/syno/etc/packages").join(package));
-            let _ = fs::remove_dir_all(self.upgrade_folder(package));
+            self.forget(package)?;
         }
         self.note("uninstall", package, &context.version, last.is_ok())?;
         done.heard(&last?);
         Ok(done)
     }
 
-    /// Removes whatever on the volume begins with the package's name, as a new volume would.
-    fn forget_on_volume(&self, package: &str) -> Result<(), NasError> {
-        for folder in ["@appstore", "@appconf", "@appdata", "@apptemp", "@apphome"] {
-            let folder = self.root.join("volume1").join(folder);
+    /// Removes whatever is named after the package, on the volume and on the system partition.
+    fn forget(&self, package: &str) -> Result<(), NasError> {
+        let volume = ["@appstore", "@appconf", "@appdata", "@apptemp", "@apphome"];
+        let system = ["usr/syno/etc/packages", "var/lib", "volume1/@tmp/synopkg/upgrade"];
+        let folders = volume.iter().map(|name| self.root.join("volume1").join(name));
+        for folder in folders.chain(system.iter().map(|name| self.root.join(name))) {
             for entry in fs::read_dir(&folder).into_iter().flatten() {
                 let entry = entry.at(&folder)?;
                 if entry.file_name().to_string_lossy().starts_with(package) {
