@@ -110,6 +110,11 @@ fn rustflags(
     // rustix would otherwise make system calls of its own, past the C library that knows the
     // kernel of its box.
     let mut flags: Vec<OsString> = vec!["--cfg=rustix_use_libc".into()];
+    if target.arm.is_some() {
+        // As C programs say _FILE_OFFSET_BITS=64: without it, crates that call `stat` or `open`
+        // through libc fail on files over 2 GiB and on inode numbers over 32 bits (EOVERFLOW).
+        flags.push("--cfg=gnu_file_offset_bits64".into());
+    }
     flags.push(format!("-Clink-arg=-Wl,-z,max-page-size={}", target.page_bytes_max).into());
     if target.linking == Linking::Static {
         flags.push("-Ctarget-feature=+crt-static".into());
@@ -171,4 +176,50 @@ fn publish(built: &Path, folder: &Path, name: &str) -> Result<PathBuf, BuildErro
 
 fn write_to(path: &Path, result: io::Result<()>) -> Result<(), BuildError> {
     result.map_err(|cause| BuildError::Write { path: path.to_owned(), cause })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::TARGETS;
+
+    fn flags_of(target: &Target) -> Vec<String> {
+        let places = Places {
+            root: "/home/somebody/holdfast".into(),
+            dist: "/home/somebody/holdfast/dist".into(),
+            cache: "/cache of mine".into(),
+            cargo_home: "/home/somebody/.cargo".into(),
+            cargo: "cargo".into(),
+            rustc: "rustc".into(),
+            path: vec![],
+        };
+        let tools = Tools::at("/tools".into(), "/toolchain".into());
+        let shims = target.old_core_shims.then(|| Path::new("/cache of mine/native/armv5.o"));
+        let flags = rustflags(target, &places, &tools, shims);
+        flags.iter().map(|flag| flag.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn no_path_of_the_build_machine_gets_into_a_program() {
+        for target in TARGETS {
+            let flags = flags_of(&target);
+            for path in ["/home/somebody/holdfast=holdfast", "/home/somebody/.cargo=cargo"] {
+                let flag = format!("--remap-path-prefix={path}");
+                assert!(flags.contains(&flag), "{}: {flags:?}", target.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_target_gets_the_flags_it_cannot_start_without() {
+        for target in TARGETS {
+            let flags = flags_of(&target);
+            let has = |wanted: &str| flags.iter().any(|flag| flag.contains(wanted));
+            assert!(has("rustix_use_libc"), "{}", target.name);
+            assert_eq!(has("+crt-static"), target.arm.is_none(), "{}", target.name);
+            assert_eq!(has("gnu_file_offset_bits64"), target.arm.is_some(), "{}", target.name);
+            assert_eq!(has("armv5.o"), target.name == "armv5", "{}", target.name);
+            assert_eq!(has("max-page-size=65536"), target.name != "x86_64", "{}", target.name);
+        }
+    }
 }

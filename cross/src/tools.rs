@@ -95,6 +95,11 @@ pub struct Tools {
 }
 
 impl Tools {
+    /// Tools in these folders, and no ready-made standard library.
+    pub fn at(bin: PathBuf, sysroot: PathBuf) -> Self {
+        Self { bin, sysroot, ready_made_std: BTreeSet::new() }
+    }
+
     /// Finds the tools, installing what is missing; `say` hears of each thing done.
     pub fn ready(places: &Places, say: &mut dyn FnMut(&str)) -> Result<Self, ToolError> {
         let bin = zig(places, say)?;
@@ -102,8 +107,7 @@ impl Tools {
             Command::new(&places.rustc).args(["--print", "sysroot"]).current_dir(&places.root),
         )
         .map_err(|cause| ToolError::NoRustc { cause })?;
-        let mut tools =
-            Self { bin, sysroot: PathBuf::from(sysroot), ready_made_std: BTreeSet::new() };
+        let mut tools = Self::at(bin, PathBuf::from(sysroot));
         tools.rust_src(say)?;
         for target in TARGETS.iter().filter(|target| !target.builds_std) {
             tools.std_of(target, say);
