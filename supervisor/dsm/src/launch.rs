@@ -160,8 +160,9 @@ pub fn close_inherited() {
 /// Makes children of dead children ours, so that none is lost. Kernels before 3.4 cannot.
 #[allow(unsafe_code)]
 pub fn adopt_orphans() -> bool {
+    let (zero, one): (libc::c_ulong, libc::c_ulong) = (0, 1);
     // SAFETY: prctl with plain numbers; an old kernel answers EINVAL.
-    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 }
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, one, zero, zero, zero) == 0 }
 }
 
 /// Makes the kernel end this daemon before it ends anything else when memory runs out.
