@@ -124,6 +124,16 @@ enum Verb {
     },
     /// Print where a package keeps its data.
     Var(Installed),
+    /// Run a program of the package as the package's user, as an owner does over SSH.
+    Run {
+        #[command(flatten)]
+        nas: Box_,
+        /// The package.
+        package: String,
+        /// The program below `target`, and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Compare every byte and every attribute of two folders.
     Compare {
         /// What it should be.
@@ -196,6 +206,7 @@ fn act(verb: Verb) -> Result<ExitCode, NasError> {
         Verb::Var(Installed { nas, package }) => {
             println!("{}", Nas::open(&nas.root)?.var(&package).display());
         }
+        Verb::Run { nas, package, words } => return run(&nas.root, &package, &words),
         Verb::Compare { original, copy } => return compared(&original, &copy),
     }
     Ok(ExitCode::SUCCESS)
@@ -254,6 +265,14 @@ fn upgrade(from: &From) -> Result<(), NasError> {
     };
     tell(&package, "upgraded", &done);
     Ok(())
+}
+
+fn run(root: &Path, package: &str, words: &[String]) -> Result<ExitCode, NasError> {
+    let nas = Nas::open(root)?;
+    let program = nas.target(package).join(&words[0]);
+    let ended = nas.as_package_user(package, &program)?.args(&words[1..]).status();
+    let ended = ended.map_err(|source| NasError::Disk { path: program, source })?;
+    Ok(ExitCode::from(ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
 fn compared(original: &Path, copy: &Path) -> Result<ExitCode, NasError> {

@@ -1,22 +1,19 @@
 //! The workspace's programs, built once per test process, and how a story runs them.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// A program that says nothing for this long is stuck, and is ended.
 pub const RUN_SECONDS_MAX: u64 = 600;
 
-/// Which package builds which program.
-const PROGRAMS: [(&str, &str); 5] = [
-    ("holdfast", "engine-daemon"),
-    ("holdfast-supervisor", "supervisor-agent"),
-    ("spk", "spk"),
-    ("cross", "cross"),
-    ("nas", "tests-support"),
-];
+/// The programs stories run.
+const PROGRAMS: [&str; 4] = ["holdfast", "holdfast-supervisor", "spk", "nas"];
+
+/// The packages that build them; always asked for together, because another choice of packages is
+/// to Cargo another choice of features, and half of all dependencies would be built twice.
+const PACKAGES: [&str; 4] = ["engine-daemon", "supervisor-agent", "spk", "tests-support"];
 
 /// The path of a program of this workspace, built from today's sources.
 ///
@@ -26,38 +23,27 @@ const PROGRAMS: [(&str, &str); 5] = [
 /// # Panics
 /// When there is no such program, or it cannot be built: Cargo's own words are in the message.
 pub fn program(name: &str) -> PathBuf {
-    static BUILT: OnceLock<Mutex<BTreeMap<String, PathBuf>>> = OnceLock::new();
-    let built = BUILT.get_or_init(Mutex::default);
-    let mut built = built.lock().unwrap_or_else(|poison| poison.into_inner());
-    if let Some(path) = built.get(name) {
-        return path.clone();
-    }
-    let path = build(name);
-    built.insert(name.to_owned(), path.clone());
-    path
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    assert!(PROGRAMS.contains(&name), "no package of this workspace builds a program `{name}`");
+    BUILT.get_or_init(build).join(name)
 }
 
-fn build(name: &str) -> PathBuf {
-    let (_, package) = PROGRAMS
-        .iter()
-        .find(|(program, _)| *program == name)
-        .unwrap_or_else(|| panic!("no package of this workspace builds a program `{name}`"));
+/// Builds all programs, and gives the folder they are in.
+fn build() -> PathBuf {
     let (target_folder, profile) = build_place();
-    let path = target_folder.join(if profile == "dev" { "debug" } else { &profile }).join(name);
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--package", package, "--bin", name])
-        .args(["--profile", &profile])
-        .arg("--target-dir")
-        .arg(&target_folder)
-        .current_dir(workspace())
-        .output()
-        .unwrap_or_else(|cause| panic!("cargo does not start: {cause}"));
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--bins", "--profile", &profile]);
+    for package in PACKAGES {
+        cargo.args(["--package", package]);
+    }
+    cargo.arg("--target-dir").arg(&target_folder).current_dir(workspace());
+    let built = cargo.output().unwrap_or_else(|cause| panic!("cargo does not start: {cause}"));
     assert!(
-        built.status.success() && path.is_file(),
-        "`{name}` could not be built:\n{}",
+        built.status.success(),
+        "the programs could not be built:\n{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    path
+    target_folder.join(if profile == "dev" { "debug" } else { &profile })
 }
 
 /// The target folder and profile the running test was built in.
