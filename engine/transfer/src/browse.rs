@@ -154,19 +154,19 @@ fn newest(
 ) -> Result<Option<(Id, Snapshot)>> {
     let mut paths: Vec<_> = request.paths.iter().map(|path| path_text(path)).collect();
     paths.sort();
-    let mut best: Option<((bool, i64, u32), (Id, Snapshot))> = None;
+    let (mut best, mut best_rank) = (None, None);
     each_snapshot(repository, &mut |id, mut snapshot| {
         snapshot.paths.sort();
         let has_tag = tag.is_some_and(|tag| snapshot.tags.contains(tag));
         if snapshot.paths != paths || !(has_tag || snapshot.hostname == request.hostname) {
             return;
         }
-        let rank = (has_tag, snapshot.time.seconds, snapshot.time.nanoseconds);
-        if best.as_ref().is_none_or(|(other, _)| rank > *other) {
-            best = Some((rank, (id, snapshot)));
+        let rank = Some((has_tag, snapshot.time.seconds, snapshot.time.nanoseconds));
+        if rank > best_rank {
+            (best_rank, best) = (rank, Some((id, snapshot)));
         }
     })?;
-    Ok(best.map(|(_, found)| found))
+    Ok(best)
 }
 
 /// A path as a snapshot lists it: JSON has no bytes that are not UTF-8.

@@ -27,11 +27,6 @@ impl Budget {
         Share { budget: self.clone(), bytes }
     }
 
-    /// How much there is.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     fn lock(&self) -> MutexGuard<'_, usize> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }

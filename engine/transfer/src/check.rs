@@ -1,8 +1,8 @@
 //! Is the repository sound?
 //!
 //! Without reading data: index files open and agree with the packs that are there and their sizes;
-//! every tree of every snapshot opens, and every blob it needs is in the index. With: every pack has
-//! the sum it is named by, its header agrees with the index, every blob opens and has its sum.
+//! every tree of every snapshot opens, and every blob it needs is in the index. With: every pack
+//! has the sum it is named by, its header agrees with the index, every blob opens and has its sum.
 //!
 //! What restic would call an error is damage here, too; what its `prune` tidies up is not.
 
@@ -26,8 +26,8 @@ const LOST: &str = "Back up again: what the source still has is stored anew. Sna
                     is there.";
 const INDEX_LOST: &str = "Make the index anew from the packs: `restic repair index` \
                           (before version 0.16: `restic rebuild-index`).";
-const PACK_LOST: &str = "Have the disk and its cables tested. Then `restic repair packs` saves what \
-                         is still readable; back up again afterwards.";
+const PACK_LOST: &str = "Have the disk and its cables tested. Then `restic repair packs` saves \
+                         what is still readable; back up again afterwards.";
 const UNTIDY: &str = "Nothing is lost. `restic prune` removes what nobody needs.";
 
 /// What to check.

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! A file gets its attributes when its last piece is written, a folder when the last thing in it is
-//! finished. No path below the target is ever followed through a link, and whatever is written was
-//! found to have the sum it is named by.
+//! finished. A file that lacks a piece gets another name, `….incomplete`: nobody shall take it for
+//! the whole one. No path below the target is ever followed through a link, and whatever is written
+//! was found to have the sum it is named by.
 
 mod attributes;
 mod pieces;

@@ -15,7 +15,7 @@ use engine_repository::{BlobKind, FileKind, Hasher, Id, IndexWriter, PackedBlob}
 use engine_storage::PackFile;
 use std::time::{Duration, Instant};
 
-/// An index file is written after five minutes at the latest: work older than that is not lost to a power cut.
+/// An index file is written after five minutes at the latest: no more is lost to a power cut.
 const INDEX_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// A pack that is full.

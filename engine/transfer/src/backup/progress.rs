@@ -96,11 +96,11 @@ pub(super) fn scan(
     lock(totals).is_complete = true;
 }
 
-fn scan_folder<'b>(
+fn scan_folder(
     path: &Path,
     excludes: &Patterns,
     totals: &Mutex<Totals>,
-    left: &mut Vec<(PathBuf, Option<&'b Branch>)>,
+    left: &mut Vec<(PathBuf, Option<&Branch>)>,
 ) {
     let mut found = Totals::default();
     let names = Folder::at(path).and_then(|folder| Ok((folder.names()?, folder)));

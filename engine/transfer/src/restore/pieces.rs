@@ -8,18 +8,25 @@ use super::attributes;
 use super::place::Place;
 use super::shared::Shared;
 use crate::blobs::Fetcher;
-use crate::posix;
+use crate::posix::{self, c_name};
 use crossbeam_channel::Receiver;
 use engine_repository::{BlobKind, Id, Node};
+use nix::fcntl::renameat;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Fewer zeros than this, or zeros across a block's end, are written.
 const HOLE_BYTES_MIN: usize = 16 << 10;
+
+/// What is added to the name of a file that lacks something.
+const INCOMPLETE: &str = ".incomplete";
+/// So much of its own name is kept: file systems allow 255 bytes together.
+const NAME_KEPT_BYTES_MAX: usize = 240;
 
 /// A file that is being written or compared. When the last piece lets go of it, it is finished.
 pub(super) struct OpenFile<'a> {
@@ -28,10 +35,12 @@ pub(super) struct OpenFile<'a> {
     pub(super) node: Node,
     pub(super) path: PathBuf,
     pub(super) is_verified: bool,
-    /// Whether a piece of it was told about already.
+    /// Whether a problem with it was told already.
     pub(super) has_problem: AtomicBool,
+    /// Pieces that are not done yet, and one while not all pieces are known.
+    pub(super) missing: AtomicUsize,
     /// Kept until the file is finished: its folder gets its times after that.
-    pub(super) _place: Arc<Place<'a>>,
+    pub(super) place: Arc<Place<'a>>,
 }
 
 /// A blob of a file.
@@ -60,7 +69,7 @@ pub(super) fn work<'a>(shared: &'a Shared<'a>, pieces: &Receiver<Piece<'a>>) {
 
 fn write<'a>(shared: &'a Shared<'a>, fetcher: &mut Fetcher<'a>, piece: &Piece<'a>) {
     if shared.is_zeros(&piece.id) {
-        return;
+        return piece.file.is_one_less();
     }
     let bytes = match fetcher.fetch(BlobKind::Data, &piece.id) {
         Ok(bytes) => bytes,
@@ -73,11 +82,14 @@ fn write<'a>(shared: &'a Shared<'a>, fetcher: &mut Fetcher<'a>, piece: &Piece<'a
     };
     if is_all_zeros(bytes) {
         shared.remember_zeros(piece.id);
-        return;
+        return piece.file.is_one_less();
     }
-    if let Err(cause) = write_around_zeros(&piece.file.file, bytes, piece.offset) {
-        piece.file.has_problem.store(true, Ordering::Relaxed);
-        shared.noted::<()>(&piece.file.path, "write the file", Err(cause));
+    match write_around_zeros(&piece.file.file, bytes, piece.offset) {
+        Ok(()) => piece.file.is_one_less(),
+        Err(cause) if piece.file.is_first_problem() => {
+            shared.noted::<()>(&piece.file.path, "write the file", Err(cause));
+        }
+        Err(_) => {}
     }
 }
 
@@ -85,13 +97,13 @@ fn compare(shared: &Shared<'_>, piece: &Piece<'_>, found: &mut Vec<u8>) {
     let end = piece.offset + u64::from(piece.length);
     let is_hole = || posix::end_of_hole(&piece.file.file, piece.offset).is_ok_and(|at| at >= end);
     if shared.is_zeros(&piece.id) && is_hole() {
-        return;
+        return piece.file.is_one_less();
     }
     found.resize(piece.length as usize, 0);
     let read = piece.file.file.read_exact_at(found, piece.offset);
     let is_same = read.map(|()| Id::of(found) == piece.id);
     let reason = match is_same {
-        Ok(true) => return,
+        Ok(true) => return piece.file.is_one_less(),
         Ok(false) => format!("differs from the snapshot in the bytes from {} on", piece.offset),
         Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => "is too short".to_owned(),
         Err(cause) => format!("could not read it again: {cause}"),
@@ -124,31 +136,47 @@ fn is_all_zeros(bytes: &[u8]) -> bool {
 }
 
 impl OpenFile<'_> {
-    fn is_first_problem(&self) -> bool {
+    pub(super) fn is_first_problem(&self) -> bool {
         !self.has_problem.swap(true, Ordering::Relaxed)
+    }
+
+    /// A piece is done; or all pieces are known.
+    pub(super) fn is_one_less(&self) {
+        self.missing.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Gives a file that lacks something another name, so that nobody takes it for the whole one.
+    fn set_apart(&self) {
+        let name = self.path.file_name().unwrap_or_default();
+        let mut other = name.as_bytes()[..name.len().min(NAME_KEPT_BYTES_MAX)].to_vec();
+        other.extend_from_slice(INCOMPLETE.as_bytes());
+        let (Some(folder), Some(name), Some(other)) =
+            (self.place.folder(), c_name(name.as_bytes()), c_name(&other))
+        else {
+            return;
+        };
+        let moved = renameat(folder, name.as_c_str(), folder, other.as_c_str());
+        self.shared.noted(&self.path, "rename the incomplete file", moved.map_err(Into::into));
     }
 }
 
 impl Drop for OpenFile<'_> {
     fn drop(&mut self) {
-        if self.shared.is_stopped() {
-            return;
+        let is_whole = *self.missing.get_mut() == 0;
+        if self.is_verified {
+            self.shared.count(|outcome| outcome.files_verified += u64::from(is_whole));
+            return self.shared.progress(1, 0, Some(&self.path));
         }
-        let is_right = !self.has_problem.load(Ordering::Relaxed);
-        match self.is_verified {
-            true => {
-                self.shared.count(|outcome| outcome.files_verified += u64::from(is_right));
-                self.shared.progress(1, 0, Some(&self.path));
-            }
-            false => {
-                attributes::set_of_open(self.shared, &self.file, &self.node, &self.path);
-                self.shared.count(|outcome| {
-                    outcome.files += 1;
-                    outcome.bytes += self.node.size;
-                });
-                self.shared.progress(1, 0, Some(&self.path));
-            }
+        attributes::set_of_open(self.shared, &self.file, &self.node, &self.path);
+        if is_whole {
+            self.shared.count(|outcome| {
+                outcome.files += 1;
+                outcome.bytes += self.node.size;
+            });
+        } else {
+            self.set_apart();
         }
+        self.shared.progress(1, 0, Some(&self.path));
     }
 }
 

@@ -22,7 +22,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// One walk.
 pub(super) struct Visitor<'a> {
@@ -230,23 +230,28 @@ impl<'a> Visitor<'a> {
             path,
             is_verified: self.is_verifying,
             has_problem: AtomicBool::new(false),
-            _place: place.clone(),
+            missing: AtomicUsize::new(1),
+            place: place.clone(),
         });
         let mut offset = 0;
         for id in content {
             let Some(location) = self.shared.index.find(BlobKind::Data, &id) else {
-                let missing = TransferError::BlobMissing { kind: "data blob", id };
-                self.shared.damage(&file.path, &missing);
-                file.has_problem.store(true, std::sync::atomic::Ordering::Relaxed);
+                if file.is_first_problem() {
+                    let missing = TransferError::BlobMissing { kind: "data blob", id };
+                    self.shared.damage(&file.path, &missing);
+                }
                 // Where the rest belongs cannot be known.
                 return Ok(());
             };
             let length = location.packed.blob.plaintext_bytes();
             let piece = Piece { file: file.clone(), id, offset, length };
             offset += u64::from(length);
+            file.missing.fetch_add(1, Ordering::AcqRel);
             self.pieces.send(piece).map_err(|_| Stopped)?;
         }
-        if offset != size {
+        if offset == size {
+            file.is_one_less();
+        } else if file.is_first_problem() {
             let reason = format!("its pieces have {offset} bytes, but it should have {size}");
             self.shared.problem(&file.path, reason);
         }
