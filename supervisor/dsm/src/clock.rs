@@ -11,7 +11,8 @@ pub fn now_seconds() -> u64 {
 /// `2026-11-21 23:14:05` where the box is.
 #[allow(unsafe_code)]
 pub fn local(seconds: u64) -> String {
-    let time = libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX);
+    // The type's width differs by platform: 32 bits end in 2038.
+    let Ok(time) = seconds.try_into() else { return seconds.to_string() };
     // SAFETY: both pointers are to our own values; localtime_r fills the second or returns null.
     let parts = unsafe {
         let mut parts: libc::tm = std::mem::zeroed();
