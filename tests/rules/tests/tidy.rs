@@ -7,7 +7,8 @@ const FILE_LINES_MAX: usize = 600;
 const LINE_CHARS_MAX: usize = 100;
 const PACKAGE_SCRIPT_LINES_MAX: usize = 30;
 const SCRIPT_LINES_MAX: usize = 250;
-const HEADER_CHARS_MIN: usize = 40;
+/// Shorter, and it only repeats the file's name.
+const HEADER_CHARS_MIN: usize = 30;
 
 /// Names that gather what nobody found a place for.
 const DRAWERS: [&str; 7] = ["util", "utils", "common", "helper", "helpers", "misc", "stuff"];
