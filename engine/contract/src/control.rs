@@ -7,7 +7,7 @@
 //! | `DELETE /v1/destinations/NAME` | `{}` |
 //! | `POST /v1/sets` [`AddSet`] | `{}` |
 //! | `DELETE /v1/sets/NAME` | `{}` |
-//! | `POST /v1/sets/NAME/run` | [`Progress`], a line of JSON each, until one [`Progress::is_over`] |
+//! | `POST /v1/sets/NAME/run` | lines of JSON, a [`Progress`] each, until [`Progress::is_over`] |
 //! | `POST /v1/adopt` [`AdoptComputer`] | [`Adopted`] |
 //!
 //! Any answer with a status of 400 or more is a [`Refusal`]. Times are seconds since 1970, UTC.

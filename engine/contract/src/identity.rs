@@ -1,8 +1,8 @@
 //! The computer's identity, and how copies of it are compared.
 //!
-//! CrashPlan kept its GUID in one file that DSM upgrades deleted; owners then sent everything again.
-//! Holdfast keeps several copies, each with a checksum and a generation. Any one copy left restores
-//! all. Copies that disagree are reported, never guessed about silently.
+//! CrashPlan kept its GUID in one file that DSM upgrades deleted; owners then sent everything
+//! again. Holdfast keeps several copies, each with a checksum and a generation. Any one copy left
+//! restores all. Copies that disagree are reported, never guessed about silently.
 //!
 //! The file is text, so that a person over SSH can read it:
 //!

@@ -125,7 +125,7 @@ fn class_bytes(ram_bytes: u64) -> u64 {
         .map_or(TOTAL_BYTES_MAX, |(_, plan_bytes)| *plan_bytes)
 }
 
-/// Reads a size as owners of the old CrashPlan package wrote them: `512M`, `1024m`, `1G`, `536870912`.
+/// Reads a size as owners of the old CrashPlan package wrote them: `512M`, `1024m`, `1G`, `4096`.
 ///
 /// `None` when it is no such size.
 pub fn parse_size(text: &str) -> Option<u64> {

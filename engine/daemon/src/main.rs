@@ -1,8 +1,9 @@
 //! The `holdfast` program: command line, daemon and control API.
 //!
-//! Two families of commands share one program. Those with a repository (`-r REPO`: `init`, `backup`,
-//! `restore`, …) have restic's names and flags and need nothing else. Those with a home (`daemon`,
-//! `status`, `set`, `destination`, `adopt`, `guid`) are, or talk to, the daemon of one computer.
+//! Two families of commands share one program. Those with a repository (`-r REPO`: `init`,
+//! `backup`, `restore`, …) have restic's names and flags and need nothing else. Those with a home
+//! (`daemon`, `status`, `set`, `destination`, `adopt`, `guid`) are, or talk to, the daemon of one
+//! computer.
 //!
 //! **Invariant:** flags, environment and standard streams are read and written here and nowhere
 //! below; every failure ends in a fact, a remedy and a documented exit code.

@@ -175,7 +175,7 @@ fn require_room(entries: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Names become file names and JSON keys: letters, digits, `-`, `_` and `.`, not starting with a dot.
+/// Names become file names and JSON keys: letters, digits, `-`, `_`, `.`, no dot in front.
 fn require_name(name: &str) -> Result<(), Failure> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_plain) {
