@@ -2,7 +2,7 @@
 
 mod place;
 
-use engine_transfer::{Cancel, Event, Repository, TransferError, backup, check};
+use engine_transfer::{Cancel, Event, Repository, TransferError, backup};
 use place::{PASSWORD, Place, back_up, check_all, plan, request, restore_latest, who};
 use std::fs;
 use std::sync::Mutex;

@@ -1,4 +1,5 @@
-//! Whatever fails, and whenever: a sentence with a remedy, a sound repository, and the next run works.
+//! Whatever fails, and whenever: a sentence with a remedy, a sound repository, and the next run
+//! works.
 
 mod place;
 

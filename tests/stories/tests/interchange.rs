@@ -1,5 +1,5 @@
-//! Our repositories are restic's, and restic's are ours: each restores, checks, continues and prunes
-//! what the other wrote, and both write the same trees to the last byte.
+//! Our repositories are restic's, and restic's are ours: each restores, checks, continues and
+//! prunes what the other wrote, and both write the same trees to the last byte.
 
 use std::fs;
 use std::path::{Path, PathBuf};
