@@ -191,7 +191,10 @@ pub fn stop_left_behind(
             "some processes of {} cannot be stopped",
             installation.package.name()
         ))
-        .remedy("they wait for a disk that does not answer, or belong to another user: stop as root, or restart the NAS"));
+        .remedy(
+            "they wait for a disk that does not answer, or belong to another user: \
+             stop as root, or restart the NAS",
+        ));
     }
     Ok(true)
 }

@@ -39,14 +39,19 @@ pub fn of_status(installation: &Installation) -> (Status, Report) {
         .iter()
         .map(|short| {
             let (what, command) = (short.what, &short.command);
-            json!({"what": what, "reached": short.reached, "wanted": short.wanted, "as_root": command})
+            let (reached, wanted) = (short.reached, short.wanted);
+            json!({"what": what, "reached": reached, "wanted": wanted, "as_root": command})
         })
         .collect();
     let json = json!({
         "package": package.name().as_str(),
         "version": package.info_version(),
         "dsm": package.dsm_version().to_string(),
-        "machine": {"host": machine.host, "kernel": machine.kernel, "architecture": machine.architecture},
+        "machine": {
+            "host": machine.host,
+            "kernel": machine.kernel,
+            "architecture": machine.architecture,
+        },
         "status": found.words(),
         "code": found.code(),
         "state": record.as_ref().map(|record| record.state.clone()),

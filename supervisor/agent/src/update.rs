@@ -200,7 +200,8 @@ fn report(installation: &Installation, channel: &str, verified: &Verified<'_>) -
         "package": offer.package, "newest": offer.version, "installed": installed,
         "is_newer": is_newer, "file": file, "bytes": target.length, "channel": offer.channel,
         "verified": {"root": versions[0], "timestamp": versions[1], "snapshot": versions[2],
-            "targets": versions[3], "first_expiry": expires.to_string(), "expires_first": role.name()},
+            "targets": versions[3], "first_expiry": expires.to_string(),
+            "expires_first": role.name()},
     });
     let have = installed.unwrap_or_else(|| "none".to_owned());
     let news = if is_newer { "newer than" } else { "not newer than" };

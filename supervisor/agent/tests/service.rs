@@ -126,7 +126,8 @@ fn a_record_of_another_boot_is_not_believed() {
 #[test]
 fn a_daemon_that_ignores_the_signal_and_its_children_are_killed() {
     let nas = Nas::with(
-        "trap '' TERM HUP INT; setsid sleep 1000 & sleep 1000 & echo >&3; while :; do sleep 1; done",
+        "trap '' TERM HUP INT; setsid sleep 1000 & sleep 1000 & echo >&3; \
+         while :; do sleep 1; done",
     );
     nas.start();
     assert!(nas.daemon_processes().len() >= 3);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A fact about the NAS that stopped the work. `Display` is the fact, [`DsmError::remedy`] the cure.
+/// A fact about the NAS that stopped the work: `Display` tells it, [`DsmError::remedy`] the cure.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DsmError {

@@ -126,7 +126,7 @@ impl Folder {
         Ok(self.names()?.is_empty())
     }
 
-    /// Opens a file with `flags` beside `O_NOFOLLOW|O_CLOEXEC`; anything but a regular file is refused.
+    /// Opens a regular file, and refuses anything else, with `flags` beside `O_NOFOLLOW|O_CLOEXEC`.
     pub fn open_file(&self, name: &str, flags: OFlag, mode: u32) -> Result<File> {
         self.open_file_os(OsStr::new(name), flags, mode)
     }

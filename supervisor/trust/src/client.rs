@@ -8,8 +8,9 @@
 //! ```
 //!
 //! The caller fetches what [`Client::request`] names, hands the bytes to [`Client::answer`], and
-//! does what the returned [`Keep`]s say, in their order, before the next step. A run that fails has kept
-//! only what was verified, so the next one starts from there. The bytes kept are those that came.
+//! does what the returned [`Keep`]s say, in their order, before the next step. A run that fails has
+//! kept only what was verified, so the next one starts from there. The bytes kept are those that
+//! came.
 
 use crate::envelope::Envelope;
 use crate::error::TrustError;
