@@ -1,8 +1,8 @@
 //! Blobs: the pieces of files and the folders, each sealed on its own.
 //!
 //! In a version 2 repository a blob may be compressed before it is sealed; whether it is, its place
-//! in pack and index says. Trees are always compressed. Data that nothing makes smaller is stored as
-//! it is, which restic reads just as well.
+//! in pack and index says. Trees are always compressed. Data that nothing makes smaller is stored
+//! as it is, which restic reads just as well.
 
 use crate::compress::{self, Compression, Compressor, DecompressError, Decompressor, Frames};
 use crate::crypto::{CryptoError, MasterKey, NONCE_BYTES, Nonce, OVERHEAD_BYTES};

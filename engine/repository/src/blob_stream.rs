@@ -1,7 +1,8 @@
 //! Blobs too large to be held, sealed piece by piece: folders of millions of files.
 //!
 //! Neither the plaintext nor the sealed blob is ever in memory as a whole. What each piece turned
-//! into goes to the caller, who puts it where the blob is to lie; id and length are known at the end.
+//! into goes to the caller, who puts it where the blob is to lie; id and length are known at the
+//! end.
 
 use crate::blob::{BlobError, BlobKind, SealedBlob};
 use crate::compress::Compression;

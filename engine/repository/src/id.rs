@@ -1,7 +1,7 @@
 //! Names of everything in a repository: SHA-256 sums.
 //!
-//! A blob is named by the sum of its *plaintext*, a file by the sum of its bytes as stored. Both are
-//! an [`Id`]; what it names is said by where it stands.
+//! A blob is named by the sum of its *plaintext*, a file by the sum of its bytes as stored. Both
+//! are an [`Id`]; what it names is said by where it stands.
 
 use std::fmt;
 use std::str::FromStr;

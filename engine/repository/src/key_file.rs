@@ -142,7 +142,8 @@ pub struct KeyMaker {
 }
 
 impl KeyFile {
-    /// Seals `master` by `password`, whose bytes are taken as they are. `salt` and `nonce` are random.
+    /// Seals `master` by `password`, whose bytes are taken as they are. `salt` and `nonce` are
+    /// random.
     pub fn create(
         master: &MasterKey,
         password: impl AsRef<[u8]>,

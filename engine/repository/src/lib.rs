@@ -2,15 +2,15 @@
 //!
 //! Everything a repository is made of can be turned into bytes and back here: [`id`]s, [`file`]
 //! names, sealed units ([`crypto`]), [`blob`]s, [`pack`]s, the [`config`], [`key_file`]s,
-//! [`snapshot`]s, [`lock`]s, [`index`] files, [`tree`]s; and [`chunker`] says where files are cut. `FORMAT.md` beside this package says
-//! what is written, what is tolerated, and why.
+//! [`snapshot`]s, [`lock`]s, [`index`] files, [`tree`]s; and [`chunker`] says where files are cut.
+//! `FORMAT.md` beside this package says what is written, what is tolerated, and why.
 //!
 //! **Invariant:** what is written here, stock restic reads; trees are byte for byte what restic
 //! would write. Whatever comes in is bounded before it is parsed, and no bytes, however hostile,
 //! make it panic.
 //!
-//! **Not here:** disk, clock, network, random numbers: bytes, times and nonces come in as arguments.
-//! Nor which blobs exist, or in which order files are written: that is transfer's business.
+//! **Not here:** disk, clock, network, random numbers: bytes, times and nonces come in as
+//! arguments. Nor which blobs exist, or in which order files are written: that is transfer's business.
 
 pub mod blob;
 pub mod blob_stream;

@@ -1,7 +1,7 @@
 //! Polynomials over GF(2), as a repository's config holds one for restic's chunker.
 //!
-//! Bit `i` of the number is the coefficient of `x^i`. Only irreducible ones cut well; restic refuses
-//! a repository with another.
+//! Bit `i` of the number is the coefficient of `x^i`. Only irreducible ones cut well; restic
+//! refuses a repository with another.
 
 use std::fmt;
 

@@ -1,4 +1,7 @@
-//! Trees, read node by node.
+//! Trees, read node by node from any source, with every part of a node bounded.
+//!
+//! Restic's own order and spelling are not demanded here: what another program wrote is read as far
+//! as its meaning is clear. Names that lead out of a folder are refused.
 
 use super::{
     ATTRIBUTES_BYTES_MAX, CONTENT_BLOBS_MAX, ExtendedAttribute, NAME_BYTES_MAX, Node, NodeKind,

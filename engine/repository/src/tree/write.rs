@@ -1,4 +1,4 @@
-//! Trees, written node by node.
+//! Trees, written node by node, byte for byte as restic would write them.
 
 use super::{Node, NodeKind, TreeError, is_file_name};
 use crate::go_text::{append_name, append_string};
