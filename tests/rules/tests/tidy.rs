@@ -8,7 +8,7 @@ const LINE_CHARS_MAX: usize = 100;
 const PACKAGE_SCRIPT_LINES_MAX: usize = 30;
 const SCRIPT_LINES_MAX: usize = 250;
 /// Shorter, and it only repeats the file's name.
-const HEADER_CHARS_MIN: usize = 30;
+const HEADER_CHARS_MIN: usize = 25;
 
 /// Names that gather what nobody found a place for.
 const DRAWERS: [&str; 7] = ["util", "utils", "common", "helper", "helpers", "misc", "stuff"];
