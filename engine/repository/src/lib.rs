@@ -10,7 +10,8 @@
 //! make it panic.
 //!
 //! **Not here:** disk, clock, network, random numbers: bytes, times and nonces come in as
-//! arguments. Nor which blobs exist, or in which order files are written: that is transfer's business.
+//! arguments. Nor which blobs exist, or in which order files are written: that is
+//! transfer's business.
 
 pub mod blob;
 pub mod blob_stream;

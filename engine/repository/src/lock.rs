@@ -2,8 +2,8 @@
 //!
 //! The rules, as restic has them: list and read all locks; give up if one conflicts; write one's
 //! own; wait [`RECHECK_MILLISECONDS`] and look again. Every [`REFRESH_SECONDS`] write a new lock
-//! and remove the old one. Whoever could not for [`REFRESH_SECONDS_MAX`] must stop. Locks older than
-//! [`STALE_SECONDS`] may be removed by anybody.
+//! and remove the old one. Whoever could not for [`REFRESH_SECONDS_MAX`] must stop. Locks older
+//! than [`STALE_SECONDS`] may be removed by anybody.
 //!
 //! **Not here:** the clock, and whether a process is alive: both come in as arguments.
 
