@@ -15,9 +15,6 @@ use std::process::Command;
 /// The cargo profile, described in the workspace's Cargo.toml.
 const PROFILE: &str = "nas";
 
-/// What the oldest ARM core and its C library lack; see the file.
-const OLD_CORE_SHIMS: &str = include_str!("native/armv5.c");
-
 /// Why a target was not built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -61,8 +58,8 @@ pub fn build(
     places: &Places,
     tools: &Tools,
 ) -> Result<Vec<PathBuf>, BuildError> {
-    let shims = target.old_core_shims.then(|| compile_shims(target, places, tools)).transpose()?;
-    let flags = rustflags(target, places, tools, shims.as_deref());
+    let objects = compile_native(target, places, tools)?;
+    let flags = rustflags(target, places, tools, &objects);
     let mut command = zigbuild(places, tools);
     command
         .args(["zigbuild", "--locked", "--profile", PROFILE])
@@ -105,7 +102,7 @@ fn rustflags(
     target: &Target,
     places: &Places,
     tools: &Tools,
-    shims: Option<&Path>,
+    objects: &[PathBuf],
 ) -> Vec<OsString> {
     // rustix would otherwise make system calls of its own, past the C library that knows the
     // kernel of its box.
@@ -123,9 +120,9 @@ fn rustflags(
             flags.push("-Clink-self-contained=no".into());
         }
     }
-    if let Some(shims) = shims {
+    for object in objects {
         let mut flag = OsString::from("-Clink-arg=");
-        flag.push(shims);
+        flag.push(object);
         flags.push(flag);
     }
     let library = tools.sysroot.join("lib/rustlib/src/rust");
@@ -139,30 +136,33 @@ fn rustflags(
     flags
 }
 
-/// Compiles `native/armv5.c`; the object lies in the cache.
-fn compile_shims(
+/// Compiles the target's files of `native/`; the objects lie in the cache.
+fn compile_native(
     target: &'static Target,
     places: &Places,
     tools: &Tools,
-) -> Result<PathBuf, BuildError> {
-    let folder = places.cache.join("native");
-    write_to(&folder, std::fs::create_dir_all(&folder))?;
-    let source = folder.join("armv5.c");
-    let object = folder.join("armv5.o");
-    write_to(&source, std::fs::write(&source, OLD_CORE_SHIMS))?;
-    let floor = match target.linking {
-        Linking::Static => String::new(),
-        Linking::Dynamic { floor, .. } => format!(".{floor}"),
+) -> Result<Vec<PathBuf>, BuildError> {
+    let (Some(arm), Linking::Dynamic { floor, .. }) = (target.arm, target.linking) else {
+        return Ok(Vec::new());
     };
-    run(Command::new(tools.bin.join("python3"))
-        .args(["-m", "ziglang", "cc", "-target", &format!("arm-linux-gnueabi{floor}")])
-        .args(["-mcpu=generic+v5te+soft_float+strict_align", "-fno-sanitize=all", "-Os"])
-        .args(["-Wall", "-Wextra", "-Werror", "-g0", "-c", "armv5.c", "-o"])
-        .arg(&object)
-        .current_dir(&folder)
-        .env("ZIG_GLOBAL_CACHE_DIR", places.cache.join("zig")))
-    .map_err(|cause| BuildError::Compile { target, cause })?;
-    Ok(object)
+    let folder = places.cache.join("native").join(target.name);
+    write_to(&folder, std::fs::create_dir_all(&folder))?;
+    let mut objects = Vec::new();
+    for native in target.native {
+        let source = format!("{}.c", native.name);
+        let object = folder.join(format!("{}.o", native.name));
+        write_to(&folder, std::fs::write(folder.join(&source), native.source))?;
+        run(Command::new(tools.bin.join("python3"))
+            .args(["-m", "ziglang", "cc", "-target", &format!("{}.{floor}", arm.c_target)])
+            .args([&format!("-mcpu={}", arm.c_core), "-fno-sanitize=all", "-Os", "-g0"])
+            .args(["-Wall", "-Wextra", "-Werror", "-c", &source, "-o"])
+            .arg(&object)
+            .current_dir(&folder)
+            .env("ZIG_GLOBAL_CACHE_DIR", places.cache.join("zig")))
+        .map_err(|cause| BuildError::Compile { target, cause })?;
+        objects.push(object);
+    }
+    Ok(objects)
 }
 
 /// Copies a program beside its final place and renames it there.
@@ -181,7 +181,7 @@ fn write_to(path: &Path, result: io::Result<()>) -> Result<(), BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::targets::TARGETS;
+    use crate::targets::{Native, TARGETS};
 
     fn flags_of(target: &Target) -> Vec<String> {
         let places = Places {
@@ -194,8 +194,9 @@ mod tests {
             path: vec![],
         };
         let tools = Tools::at("/tools".into(), "/toolchain".into());
-        let shims = target.old_core_shims.then(|| Path::new("/cache of mine/native/armv5.o"));
-        let flags = rustflags(target, &places, &tools, shims);
+        let object = |native: &Native| Path::new("/cache of mine").join(native.name);
+        let objects: Vec<PathBuf> = target.native.iter().map(object).collect();
+        let flags = rustflags(target, &places, &tools, &objects);
         flags.iter().map(|flag| flag.to_string_lossy().into_owned()).collect()
     }
 
@@ -218,7 +219,8 @@ mod tests {
             assert!(has("rustix_use_libc"), "{}", target.name);
             assert_eq!(has("+crt-static"), target.arm.is_none(), "{}", target.name);
             assert_eq!(has("gnu_file_offset_bits64"), target.arm.is_some(), "{}", target.name);
-            assert_eq!(has("armv5.o"), target.name == "armv5", "{}", target.name);
+            assert_eq!(has("cache of mine/armv5"), target.name == "armv5", "{}", target.name);
+            assert_eq!(has("cache of mine/arm"), target.arm.is_some(), "{}", target.name);
             assert_eq!(has("max-page-size=65536"), target.name != "x86_64", "{}", target.name);
         }
     }

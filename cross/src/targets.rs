@@ -64,6 +64,10 @@ pub struct Arm {
     pub cpu_arch_max: u64,
     /// The core as people call it.
     pub cpu_arch_name: &'static str,
+    /// The C compiler's words for the system and the core.
+    pub c_target: &'static str,
+    /// See `c_target`; a leading minus takes away.
+    pub c_core: &'static str,
     /// Whether the core lacks what came with ARMv6: exclusive loads and stores, barriers, and the
     /// register of the thread pointer.
     pub before_v6: bool,
@@ -103,9 +107,21 @@ pub struct Target {
     /// Whether the standard library is compiled with the programs. There is no ready-made one for
     /// every 32-bit ARM, and the ready-made ones are not built for the oldest core.
     pub builds_std: bool,
-    /// Whether `native/armv5.c` is linked in.
-    pub old_core_shims: bool,
+    /// C files of ours that are linked in front of the C library.
+    pub native: &'static [Native],
 }
+
+/// A file of `native/`.
+#[derive(Debug, Clone, Copy)]
+pub struct Native {
+    /// Its name without the ending.
+    pub name: &'static str,
+    /// What is in it; the reasons are there as well.
+    pub source: &'static str,
+}
+
+const NATIVE_ARM: Native = Native { name: "arm", source: include_str!("native/arm.c") };
+const NATIVE_ARMV5: Native = Native { name: "armv5", source: include_str!("native/armv5.c") };
 
 /// Kernels of 64-bit and 32-bit ARM may use pages of 64 KiB; DSM has a platform named `alpine4k`,
 /// so 4 KiB is not a given.
@@ -123,7 +139,7 @@ pub const TARGETS: [Target; 5] = [
         linking: Linking::Static,
         page_bytes_max: PAGE_BYTES_INTEL,
         builds_std: false,
-        old_core_shims: false,
+        native: &[],
     },
     Target {
         name: "aarch64",
@@ -134,7 +150,7 @@ pub const TARGETS: [Target; 5] = [
         linking: Linking::Static,
         page_bytes_max: PAGE_BYTES_ARM,
         builds_std: false,
-        old_core_shims: false,
+        native: &[],
     },
     Target {
         name: "armhf",
@@ -147,12 +163,14 @@ pub const TARGETS: [Target; 5] = [
             float: Float::Hard,
             cpu_arch_max: 10,
             cpu_arch_name: "ARMv7",
+            c_target: "arm-linux-gnueabihf",
+            c_core: "generic+v7a+vfp3-d32-neon",
             before_v6: false,
         }),
         linking: Linking::Dynamic { interpreter: "/lib/ld-linux-armhf.so.3", floor: Glibc(2, 17) },
         page_bytes_max: PAGE_BYTES_ARM,
         builds_std: true,
-        old_core_shims: false,
+        native: &[NATIVE_ARM],
     },
     Target {
         name: "armv7",
@@ -163,12 +181,14 @@ pub const TARGETS: [Target; 5] = [
             float: Float::Soft,
             cpu_arch_max: 10,
             cpu_arch_name: "ARMv7",
+            c_target: "arm-linux-gnueabi",
+            c_core: "generic+v7a+soft_float-neon",
             before_v6: false,
         }),
         linking: Linking::Dynamic { interpreter: "/lib/ld-linux.so.3", floor: Glibc(2, 17) },
         page_bytes_max: PAGE_BYTES_ARM,
         builds_std: true,
-        old_core_shims: false,
+        native: &[NATIVE_ARM],
     },
     Target {
         name: "armv5",
@@ -180,12 +200,14 @@ pub const TARGETS: [Target; 5] = [
             float: Float::Soft,
             cpu_arch_max: 4,
             cpu_arch_name: "ARMv5TE",
+            c_target: "arm-linux-gnueabi",
+            c_core: "generic+v5te+soft_float+strict_align",
             before_v6: true,
         }),
         linking: Linking::Dynamic { interpreter: "/lib/ld-linux.so.3", floor: Glibc(2, 15) },
         page_bytes_max: PAGE_BYTES_ARM,
         builds_std: true,
-        old_core_shims: true,
+        native: &[NATIVE_ARM, NATIVE_ARMV5],
     },
 ];
 
