@@ -227,7 +227,7 @@ fn read_attributes<Elf: FileHeader>(
 }
 
 /// The instructions, as mask and value of a 32-bit word. Code chosen at run time by the CPU's
-/// capabilities is legitimate (`ring`'s SHA-512 for NEON, which begins with a barrier, so `dmb` is not
+/// capabilities is legitimate (`ring`'s SHA-512 for NEON begins with a barrier, so `dmb` is not
 /// here); these are the ones compilers and runtime libraries use without asking.
 const NEWER_THAN_V5: [(&str, u32, u32); 3] = [
     ("the thread pointer read from a coprocessor (mrc p15)", 0x0fff_0fff, 0x0e1d_0f70),
