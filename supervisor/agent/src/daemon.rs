@@ -32,6 +32,8 @@ pub struct Daemon {
     pub oom_kills_before: Option<u64>,
     /// Whether we sent `SIGKILL`.
     pub we_killed: bool,
+    /// Whether it was told to stop because it was not ready in time.
+    pub was_late: bool,
     lock_file: PathBuf,
 }
 
@@ -83,6 +85,7 @@ impl Daemon {
             log_bytes_before,
             oom_kills_before: supervisor_dsm::memory::oom_kills(installation.package.dsm()),
             we_killed: false,
+            was_late: false,
             lock_file: lock.path().to_owned(),
         })
     }
@@ -123,6 +126,7 @@ impl Daemon {
             log_bytes_before: log_bytes,
             oom_kills_before: supervisor_dsm::memory::oom_kills(installation.package.dsm()),
             we_killed: false,
+            was_late: false,
             lock_file: run.path().join(&names.daemon_lock),
         })
     }

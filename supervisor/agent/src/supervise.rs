@@ -314,7 +314,11 @@ impl Supervisor {
             lock_held: self.description.exit_lock_held,
         };
         let ending = Ending::of(exit, &codes, &around);
-        let sentence = sentence(exit, ending, &lines);
+        // A daemon we stopped because it was late ended by our signal; that it was late is the news.
+        let sentence = match daemon.was_late {
+            true => self.late_sentence(),
+            false => sentence(exit, ending, &lines),
+        };
         self.say(&sentence);
         self.record.last_ending = Some(sentence);
         self.record.daemon = None;
@@ -327,15 +331,22 @@ impl Supervisor {
         self.carry_out(action);
     }
 
+    fn late_sentence(&self) -> String {
+        let seconds = self.description.ready_max().as_secs();
+        format!("the daemon was not ready within {seconds} seconds")
+    }
+
     fn meet(&mut self, event: Event) {
         if let (Event::Ready, Some(daemon)) = (event, &mut self.daemon) {
             daemon.ready_since = Some(Instant::now());
         }
         if event == Event::ReadyLate {
-            let seconds = self.description.ready_max().as_secs();
-            let sentence = format!("the daemon was not ready within {seconds} seconds");
+            let sentence = self.late_sentence();
             self.say(&sentence);
             self.record.last_ending = Some(sentence);
+            if let Some(daemon) = &mut self.daemon {
+                daemon.was_late = true;
+            }
         }
         let healthy = self.daemon.as_ref().map_or(0, Daemon::healthy_seconds);
         let action = self.policy.on(event, healthy, chance());
