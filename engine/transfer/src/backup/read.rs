@@ -104,7 +104,8 @@ impl<'a> FileReader<'a> {
 
     fn send(&self, mut chunk: Growing, content: &Content) -> Result<(), ReadEnd> {
         let bytes = std::mem::take(&mut chunk.bytes);
-        chunk.share.shrink(2 * bytes.len());
+        // Itself, and what becomes of it.
+        chunk.share.shrink(bytes.capacity() + bytes.len());
         let job = Job::Chunk { bytes, share: chunk.share, place: content.expect() };
         self.jobs.send(job).map_err(|_| ReadEnd::Stopped)
     }

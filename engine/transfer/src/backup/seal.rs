@@ -108,6 +108,7 @@ fn seal(
     let blob = sealer
         .seal(kind, id, nonce()?, bytes, &mut out)
         .map_err(|cause| -> TransferError { unwritable("a blob", Cause::from(cause)) })?;
-    share.shrink(out.len());
+    // The plaintext goes now; what it became takes what it takes, filled or not.
+    share.shrink(out.capacity());
     Ok(Sealed { blob, bytes: out, _share: share })
 }

@@ -97,11 +97,14 @@ struct Idle {
 const BUFFER_BYTES_MIN: usize = 64 << 10;
 
 impl Buffers {
-    /// An empty buffer with room for about `bytes`.
+    /// An empty buffer with room for `bytes`, or some more.
     pub(super) fn take(&self, bytes: usize) -> Vec<u8> {
         if bytes >= BUFFER_BYTES_MIN {
             let mut idle = lock(&self.idle);
-            if let Some(buffer) = idle.buffers.pop() {
+            // One that is much too large would be held by something small for long.
+            let fits = |buffer: &Vec<u8>| (bytes..=2 * bytes).contains(&buffer.capacity());
+            if let Some(place) = idle.buffers.iter().rposition(fits) {
+                let buffer = idle.buffers.swap_remove(place);
                 idle.bytes -= buffer.capacity();
                 return buffer;
             }
@@ -112,12 +115,17 @@ impl Buffers {
     /// Gives a buffer back.
     pub(super) fn give(&self, mut buffer: Vec<u8>) {
         let bytes = buffer.capacity();
-        let mut idle = lock(&self.idle);
-        if bytes >= BUFFER_BYTES_MIN && idle.bytes + bytes <= self.idle_bytes_max {
-            buffer.clear();
-            idle.bytes += bytes;
-            idle.buffers.push(buffer);
+        if !(BUFFER_BYTES_MIN..=self.idle_bytes_max).contains(&bytes) {
+            return;
         }
+        let mut idle = lock(&self.idle);
+        // The oldest go: sizes nobody asks for any more do not stay.
+        while idle.bytes + bytes > self.idle_bytes_max && !idle.buffers.is_empty() {
+            idle.bytes -= idle.buffers.remove(0).capacity();
+        }
+        buffer.clear();
+        idle.bytes += bytes;
+        idle.buffers.push(buffer);
     }
 }
 
