@@ -314,7 +314,7 @@ impl Supervisor {
             lock_held: self.description.exit_lock_held,
         };
         let ending = Ending::of(exit, &codes, &around);
-        // A daemon we stopped because it was late ended by our signal; that it was late is the news.
+        // A daemon that was stopped for being late ended by our signal; its lateness is the news.
         let sentence = match daemon.was_late {
             true => self.late_sentence(),
             false => sentence(exit, ending, &lines),
