@@ -288,8 +288,10 @@ fn restore(world: &World, wanted: Restore) -> Result<ExitCode, Failure> {
         "{} things could not be restored as they were",
         outcome.problems_total
     ))
-    .remedy("each is named above with its reason; where it is a damaged repository, \
-         `holdfast check --read-data` tells what else is, and an older snapshot may have them whole"))
+    .remedy(
+        "each is named above with its reason; if the repository is damaged, \
+             `holdfast check --read-data` tells more, and an older snapshot may have them whole",
+    ))
 }
 
 fn show_restore(world: &World, outcome: &RestoreOutcome, was_verified: bool) {
