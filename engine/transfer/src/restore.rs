@@ -4,9 +4,10 @@
 //! walk (makes folders, links, devices; opens files) ──pieces──▶ workers (fetch, verify, write)
 //! ```
 //!
-//! A file gets its attributes when its last piece is written, a folder when the last thing in it is
-//! finished. A file that lacks a piece gets another name, `….incomplete`: nobody shall take it for
-//! the whole one. No path below the target is ever followed through a link, and whatever is written
+//! A file gets its attributes and its name when its last piece is written, a folder its attributes
+//! when the last thing in it is finished. A file that lacks a piece has another name,
+//! `….incomplete`, also when the restore is killed: nobody shall take it for the whole one. Until
+//! then what had its name before is untouched. Only files with several names have them at once. No path below the target is ever followed through a link, and whatever is written
 //! was found to have the sum it is named by.
 
 mod attributes;
@@ -20,6 +21,7 @@ use crate::blobs::Fetcher;
 use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::posix::Folder;
+use crate::repository::random;
 use crate::{Cancel, Event, Repository, Result, SnapshotInfo, TransferError};
 use crossbeam_channel::bounded;
 use engine_repository::Id;
@@ -129,6 +131,8 @@ impl<'a> Run<'a> {
             target: Place::target(shared, self.target, folder),
             is_verifying,
             first_names: HashMap::new(),
+            restore: u32::from_ne_bytes(random()?),
+            files_made: 0,
         };
         std::thread::scope(|scope| {
             for _ in 0..workers(shared.repository.plan().pipeline_bytes) {

@@ -116,10 +116,13 @@ fn a_file_of_which_a_piece_is_lost_is_told_and_called_incomplete() {
     let report = check_all(&repository);
     assert!(report.findings.iter().any(|found| found.fact.contains(&lost.to_string())));
     let target = place.path("target");
+    let older = place.restored(&target, "later");
+    fs::create_dir_all(older.parent().unwrap()).unwrap();
+    fs::write(&older, "the owner's older file").unwrap();
     let outcome = restore_latest(&repository, &target);
     assert!(outcome.problems.iter().all(|problem| problem.path.ends_with("later")));
     assert!(outcome.problems_total >= 1, "{outcome:?}");
-    assert!(!place.restored(&target, "later").exists());
+    assert_eq!(fs::read_to_string(&older).unwrap(), "the owner's older file");
     assert!(place.restored(&target, "later.incomplete").exists());
     assert!(
         fs::read(place.restored(&target, "folder/noise")).unwrap()

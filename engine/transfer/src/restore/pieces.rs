@@ -12,6 +12,7 @@ use crate::posix::{self, c_name};
 use crossbeam_channel::Receiver;
 use engine_repository::{BlobKind, Id, Node};
 use nix::fcntl::renameat;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -26,7 +27,7 @@ const HOLE_BYTES_MIN: usize = 16 << 10;
 /// What is added to the name of a file that lacks something.
 const INCOMPLETE: &str = ".incomplete";
 /// So much of its own name is kept: file systems allow 255 bytes together.
-const NAME_KEPT_BYTES_MAX: usize = 240;
+const NAME_KEPT_BYTES_MAX: usize = 220;
 
 /// A file that is being written or compared. When the last piece lets go of it, it is finished.
 pub(super) struct OpenFile<'a> {
@@ -34,6 +35,8 @@ pub(super) struct OpenFile<'a> {
     pub(super) file: File,
     pub(super) node: Node,
     pub(super) path: PathBuf,
+    /// Its name until it is whole.
+    pub(super) written_as: CString,
     pub(super) is_verified: bool,
     /// Whether a problem with it was told already.
     pub(super) has_problem: AtomicBool,
@@ -145,19 +148,31 @@ impl OpenFile<'_> {
         self.missing.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Gives a file that lacks something another name, so that nobody takes it for the whole one.
-    fn set_apart(&self) {
-        let name = self.path.file_name().unwrap_or_default();
-        let mut other = name.as_bytes()[..name.len().min(NAME_KEPT_BYTES_MAX)].to_vec();
-        other.extend_from_slice(INCOMPLETE.as_bytes());
-        let (Some(folder), Some(name), Some(other)) =
-            (self.place.folder(), c_name(name.as_bytes()), c_name(&other))
-        else {
-            return;
+    /// Gives it the name under which the owner finds it: its own when it is whole; otherwise one
+    /// that nobody takes for that of the whole file.
+    fn name_it(&self, is_whole: bool) -> bool {
+        let own = self.path.file_name().unwrap_or_default().as_bytes();
+        let name = if is_whole { own.to_vec() } else { with_suffix(own, INCOMPLETE) };
+        let (Some(folder), Some(name)) = (self.place.folder(), c_name(&name)) else {
+            return false;
         };
-        let moved = renameat(folder, name.as_c_str(), folder, other.as_c_str());
-        self.shared.noted(&self.path, "rename the incomplete file", moved.map_err(Into::into));
+        if name == self.written_as {
+            return true;
+        }
+        let named = renameat(folder, self.written_as.as_c_str(), folder, name.as_c_str());
+        self.shared.noted(&self.path, "give the file its name", named.map_err(Into::into)).is_some()
     }
+}
+
+/// The name of a file until it is whole: one that no other file has, now or in the snapshot. What a
+/// restore that was killed leaves behind has such a name, and the owner's own file is untouched.
+pub(super) fn name_while_written(name: &[u8], restore: u32, count: usize) -> Vec<u8> {
+    with_suffix(name, &format!("{INCOMPLETE}-{restore:08x}-{count:x}"))
+}
+
+fn with_suffix(name: &[u8], suffix: &str) -> Vec<u8> {
+    let kept = &name[..name.len().min(NAME_KEPT_BYTES_MAX)];
+    [kept, suffix.as_bytes()].concat()
 }
 
 impl Drop for OpenFile<'_> {
@@ -168,13 +183,11 @@ impl Drop for OpenFile<'_> {
             return self.shared.progress(1, 0, Some(&self.path));
         }
         attributes::set_of_open(self.shared, &self.file, &self.node, &self.path);
-        if is_whole {
+        if self.name_it(is_whole) && is_whole {
             self.shared.count(|outcome| {
                 outcome.files += 1;
                 outcome.bytes += self.node.size;
             });
-        } else {
-            self.set_apart();
         }
         self.shared.progress(1, 0, Some(&self.path));
     }

@@ -2,7 +2,7 @@
 //! their pieces to the workers. A second walk, when asked for, compares instead.
 
 use super::attributes;
-use super::pieces::{OpenFile, Piece};
+use super::pieces::{OpenFile, Piece, name_while_written};
 use super::place::{Place, make_file, make_room};
 use super::shared::Shared;
 use crate::TransferError;
@@ -16,7 +16,7 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::{Mode, SFlag, mknodat};
 use nix::unistd::{linkat, mkfifoat, symlinkat};
 use std::collections::HashMap;
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -35,6 +35,10 @@ pub(super) struct Visitor<'a> {
     pub(super) is_verifying: bool,
     /// Where in the target the first name of a file with several is, by device and inode.
     pub(super) first_names: HashMap<(u64, u64), PathBuf>,
+    /// Tells this restore from others, in names of files that are not whole yet.
+    pub(super) restore: u32,
+    /// Files made so far.
+    pub(super) files_made: usize,
 }
 
 /// The restore ends early.
@@ -180,14 +184,22 @@ impl<'a> Visitor<'a> {
         node: Node,
         path: PathBuf,
     ) -> Result<(), Stopped> {
-        let made = make_file(folder, name).and_then(|file| {
+        // Further names are linked to the first while it is written, so that one needs its own.
+        let written_as = if node.links < 2 { self.name_while_written(&node.name) } else { None };
+        let written_as = written_as.unwrap_or_else(|| name.to_owned());
+        let made = make_file(folder, &written_as).and_then(|file| {
             file.set_len(node.size)?;
             Ok(file)
         });
         match self.shared.noted(&path, "make the file", made) {
-            Some(file) => self.send_pieces(place, file, node, path),
+            Some(file) => self.send_pieces(place, file, written_as, node, path),
             None => Ok(()),
         }
+    }
+
+    fn name_while_written(&mut self, name: &[u8]) -> Option<CString> {
+        self.files_made += 1;
+        c_name(&name_while_written(name, self.restore, self.files_made))
     }
 
     fn file_again(
@@ -204,7 +216,7 @@ impl<'a> Visitor<'a> {
         let found = Stat::of_open(file.as_fd());
         match self.shared.noted(&path, "read the attributes", found) {
             Some(found) if found.kind == Kind::File && found.size == node.size => {
-                self.send_pieces(place, file, node, path)
+                self.send_pieces(place, file, name.to_owned(), node, path)
             }
             Some(_) => {
                 self.shared.problem(&path, "has another size than in the snapshot".to_owned());
@@ -218,6 +230,7 @@ impl<'a> Visitor<'a> {
         &mut self,
         place: &Arc<Place<'a>>,
         file: std::fs::File,
+        written_as: CString,
         mut node: Node,
         path: PathBuf,
     ) -> Result<(), Stopped> {
@@ -228,6 +241,7 @@ impl<'a> Visitor<'a> {
             file,
             node,
             path,
+            written_as,
             is_verified: self.is_verifying,
             has_problem: AtomicBool::new(false),
             missing: AtomicUsize::new(1),
