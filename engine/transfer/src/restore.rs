@@ -7,8 +7,9 @@
 //! A file gets its attributes and its name when its last piece is written, a folder its attributes
 //! when the last thing in it is finished. A file that lacks a piece has another name,
 //! `….incomplete`, also when the restore is killed: nobody shall take it for the whole one. Until
-//! then what had its name before is untouched. Only files with several names have them at once. No path below the target is ever followed through a link, and whatever is written
-//! was found to have the sum it is named by.
+//! then what had its name before is untouched. Only files with several names get them at once. No
+//! path below the target is ever followed through a link, and whatever is written was found to have
+//! the sum it is named by.
 
 mod attributes;
 mod pieces;
