@@ -3,9 +3,9 @@
 //! Snapshots carry the tags `guid:N` and `set:NAME`. With the old GUID, the next run of a set finds
 //! the old computer's snapshots as its parents, so that nothing is sent again.
 
+use crate::daemon::Daemon;
 use crate::destination;
 use crate::failure::Failure;
-use crate::server::Daemon;
 use crate::settings::BackupSet;
 use engine_contract::control::{AdoptComputer, Adopted};
 use engine_contract::identity::Guid;

@@ -1,7 +1,7 @@
 //! Destinations as the daemon knows them: by the repository's id, with a password of their own.
 
+use crate::daemon::Daemon;
 use crate::failure::Failure;
-use crate::server::Daemon;
 use crate::settings::Destination;
 use crate::world::{self, who_we_are};
 use engine_contract::control::{AddDestination, DestinationState};

@@ -1,5 +1,6 @@
 //! Why a command did not do what was asked: a fact, a remedy, an exit code.
 
+use engine_contract::control::Refusal;
 use std::error::Error;
 use std::fmt;
 
@@ -77,6 +78,11 @@ impl Failure {
     /// What to do about it.
     pub fn remedy_text(&self) -> Option<&str> {
         self.remedy.as_deref()
+    }
+
+    /// The same, as it crosses the control socket.
+    pub fn refusal(&self) -> Refusal {
+        Refusal { fact: self.sentence(), remedy: self.remedy.clone(), exit_code: self.code }
     }
 
     /// The exit code.

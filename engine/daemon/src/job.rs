@@ -1,9 +1,9 @@
 //! Runs of backup sets: one at a time for each set, each on a thread of its own.
 
 use crate::adoption::{guid_tag, set_tag};
+use crate::daemon::Daemon;
 use crate::destination;
 use crate::failure::{Failure, exit};
-use crate::server::{Daemon, refusal};
 use crate::settings::BackupSet;
 use engine_contract::control::{Ended, Progress, RunSummary, UNREADABLE_MAX};
 use engine_transfer::{BackupOutcome, BackupRequest, Cancel, Event, ParentChoice};
@@ -109,7 +109,7 @@ fn run(daemon: &Daemon, set: &BackupSet, progress: &watch::Sender<Progress>, can
         }
         Err(failure) => {
             daemon.log(&format!("backup of set {} failed: {failure}", set.name));
-            Ended::Failed(refusal(&failure))
+            Ended::Failed(failure.refusal())
         }
     };
     progress.send_modify(|progress| progress.ended = Some(ended));

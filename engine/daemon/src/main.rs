@@ -14,6 +14,7 @@
 mod adoption;
 mod arguments;
 mod control_client;
+mod daemon;
 mod destination;
 mod engine_failure;
 mod failure;

@@ -1,9 +1,10 @@
 //! The daemon: it keeps settings, runs backup sets, and answers on the control socket.
 
+use crate::daemon::Daemon;
 use crate::failure::{Failure, exit};
 use crate::home::Home;
 use crate::job::Jobs;
-use crate::settings::{BackupSet, Destination, Settings};
+use crate::settings::{BackupSet, Destination};
 use crate::world::World;
 use crate::{adoption, destination, wizard};
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -12,93 +13,40 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, body};
 use engine_contract::control::{
-    AddDestination, AddSet, AdoptComputer, Adopted, DestinationState, MESSAGE_BYTES_MAX, Refusal,
-    SetState, Status,
+    AddDestination, AddSet, AdoptComputer, Adopted, DestinationState, MESSAGE_BYTES_MAX, SetState,
+    Status,
 };
-use engine_contract::identity::Identity;
-use engine_contract::memory::MemoryPlan;
 use http_body_util::channel::Channel;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Everything the daemon holds.
-pub struct Daemon {
-    /// The folder it alone works in.
-    pub home: Home,
-    /// How much memory it may use.
-    pub memory: MemoryPlan,
-    /// This computer's name, for snapshots.
-    pub hostname: String,
-    /// The name of the user it runs as, for snapshots.
-    pub username: String,
-    /// Runs of backup sets.
-    pub jobs: Jobs,
-    started_at: i64,
-    known: Mutex<Known>,
-}
-
-/// What may change while the daemon runs; the files hold the same.
-pub struct Known {
-    /// Who this computer is.
-    pub identity: Identity,
-    /// Destinations and sets.
-    pub settings: Settings,
-}
-
-impl Daemon {
-    /// Identity and settings. The lock is held for moments only, never while a disk is read.
-    pub fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Changes the settings, on disk first.
-    pub fn change_settings(
-        &self,
-        change: impl FnOnce(&mut Settings) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let mut known = self.known();
-        let mut settings = known.settings.clone();
-        change(&mut settings)?;
-        self.home.set_settings(&settings)?;
-        known.settings = settings;
-        Ok(())
-    }
-
-    /// Adds a line to the history. A full disk is the backup's to report, not the log's.
-    pub fn log(&self, text: &str) {
-        if let Err(error) = self.home.history().add(text) {
-            tracing::warn!("the history cannot be written: {error}");
-        }
-    }
+/// What requests are answered from.
+struct Server {
+    daemon: Arc<Daemon>,
+    jobs: Jobs,
 }
 
 /// Runs until it is told to stop.
 pub fn run(world: &World) -> Result<ExitCode, Failure> {
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
-    let home = Home::take(world.layout()?)?;
-    let known = Known { identity: home.identity()?, settings: home.settings()? };
-    let daemon = Arc::new(Daemon {
-        memory: world.memory,
-        hostname: world.hostname.clone(),
-        username: world.username.clone(),
-        started_at: jiff::Timestamp::now().as_second(),
-        known: Mutex::new(known),
+    let server = Arc::new(Server {
+        daemon: Arc::new(Daemon::of(world, Home::take(world.layout()?)?)?),
         jobs: Jobs::default(),
-        home,
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new("no event loop could be made").because(error))?;
-    runtime.block_on(serve(world, &daemon))?;
-    daemon.jobs.stop_all();
-    daemon.log("holdfast stopped");
+    runtime.block_on(serve(world, &server))?;
+    server.jobs.stop_all();
+    server.daemon.log("holdfast stopped");
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(world: &World, daemon: &Arc<Daemon>) -> Result<(), Failure> {
+async fn serve(world: &World, server: &Arc<Server>) -> Result<(), Failure> {
+    let daemon = &server.daemon;
     let socket = daemon.home.layout().control_socket();
     let failed = |error: std::io::Error| {
         Failure::new(format!("{} cannot be listened at", socket.display()))
@@ -116,9 +64,9 @@ async fn serve(world: &World, daemon: &Arc<Daemon>) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     daemon.log(&format!("holdfast {} started", env!("CARGO_PKG_VERSION")));
     crate::readiness::announce(world.ready_descriptor)?;
-    let answered = Arc::clone(daemon);
-    tokio::task::spawn_blocking(move || wizard::follow(&answered));
-    let router = router(Arc::clone(daemon));
+    let answered = Arc::clone(server);
+    tokio::task::spawn_blocking(move || wizard::follow(&answered.daemon, &answered.jobs));
+    let router = router(Arc::clone(server));
     tokio::select! {
         served = async { axum::serve(listener, router).await } => served.map_err(failed)?,
         _ = terminate.recv() => (),
@@ -129,7 +77,7 @@ async fn serve(world: &World, daemon: &Arc<Daemon>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn router(daemon: Arc<Daemon>) -> Router {
+fn router(server: Arc<Server>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/destinations", post(add_destination))
@@ -139,10 +87,10 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/sets/{name}/run", post(run_set))
         .route("/v1/adopt", post(adopt))
         .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
-        .with_state(daemon)
+        .with_state(server)
 }
 
-type Shared = State<Arc<Daemon>>;
+type Shared = State<Arc<Server>>;
 type Answer<T> = Result<Json<T>, Failure>;
 /// The answer of a request that has nothing to tell.
 type Nothing = serde_json::Map<String, serde_json::Value>;
@@ -154,16 +102,7 @@ impl IntoResponse for Failure {
             exit::LOCKED => StatusCode::CONFLICT,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        (status, Json(refusal(&self))).into_response()
-    }
-}
-
-/// A failure, as it crosses the socket.
-pub fn refusal(failure: &Failure) -> Refusal {
-    Refusal {
-        fact: failure.sentence(),
-        remedy: failure.remedy_text().map(str::to_owned),
-        exit_code: failure.exit_code(),
+        (status, Json(self.refusal())).into_response()
     }
 }
 
@@ -176,14 +115,15 @@ async fn apart<T: Send + 'static>(
         .map_err(|error| Failure::new("the daemon failed while working on it").because(error))?
 }
 
-async fn status(State(daemon): Shared) -> Answer<Status> {
+async fn status(State(server): Shared) -> Answer<Status> {
     apart(move || {
+        let daemon = &server.daemon;
         let (identity, settings) = {
             let known = daemon.known();
             (known.identity, known.settings.clone())
         };
-        let sets = settings.sets.into_iter().map(|set| set_state(&daemon, set)).collect();
-        let state = |destination: &Destination| destination::state(&daemon, destination);
+        let sets = settings.sets.into_iter().map(|set| set_state(&server, set)).collect();
+        let state = |destination: &Destination| destination::state(daemon, destination);
         Ok(Json(Status {
             guid: identity.guid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -197,9 +137,9 @@ async fn status(State(daemon): Shared) -> Answer<Status> {
     .await
 }
 
-fn set_state(daemon: &Daemon, set: BackupSet) -> SetState {
+fn set_state(server: &Server, set: BackupSet) -> SetState {
     SetState {
-        last_run: daemon.jobs.last_run(&set.name),
+        last_run: server.jobs.last_run(&set.name),
         name: set.name,
         paths: set.paths,
         excludes: set.excludes,
@@ -208,19 +148,19 @@ fn set_state(daemon: &Daemon, set: BackupSet) -> SetState {
 }
 
 async fn add_destination(
-    State(daemon): Shared,
+    State(server): Shared,
     Json(wanted): Json<AddDestination>,
 ) -> Answer<DestinationState> {
-    apart(move || destination::add(&daemon, wanted).map(Json)).await
+    apart(move || destination::add(&server.daemon, wanted).map(Json)).await
 }
 
-async fn remove_destination(State(daemon): Shared, Path(name): Path<String>) -> Answer<Nothing> {
-    daemon.change_settings(|settings| settings.remove_destination(&name))?;
-    daemon.log(&format!("destination {name} removed from the settings"));
+async fn remove_destination(State(server): Shared, Path(name): Path<String>) -> Answer<Nothing> {
+    server.daemon.change_settings(|settings| settings.remove_destination(&name))?;
+    server.daemon.log(&format!("destination {name} removed from the settings"));
     Ok(Json(Nothing::new()))
 }
 
-async fn add_set(State(daemon): Shared, Json(wanted): Json<AddSet>) -> Answer<Nothing> {
+async fn add_set(State(server): Shared, Json(wanted): Json<AddSet>) -> Answer<Nothing> {
     let line = format!("backup set {} added", wanted.name);
     let set = BackupSet {
         name: wanted.name,
@@ -228,26 +168,26 @@ async fn add_set(State(daemon): Shared, Json(wanted): Json<AddSet>) -> Answer<No
         excludes: wanted.excludes,
         destination: wanted.destination,
     };
-    daemon.change_settings(|settings| settings.add_set(set))?;
-    daemon.log(&line);
+    server.daemon.change_settings(|settings| settings.add_set(set))?;
+    server.daemon.log(&line);
     Ok(Json(Nothing::new()))
 }
 
-async fn remove_set(State(daemon): Shared, Path(name): Path<String>) -> Answer<Nothing> {
-    daemon.change_settings(|settings| settings.remove_set(&name))?;
-    daemon.log(&format!("backup set {name} removed; its snapshots stay"));
+async fn remove_set(State(server): Shared, Path(name): Path<String>) -> Answer<Nothing> {
+    server.daemon.change_settings(|settings| settings.remove_set(&name))?;
+    server.daemon.log(&format!("backup set {name} removed; its snapshots stay"));
     Ok(Json(Nothing::new()))
 }
 
-async fn adopt(State(daemon): Shared, Json(wanted): Json<AdoptComputer>) -> Answer<Adopted> {
-    apart(move || adoption::adopt(&daemon, wanted).map(Json)).await
+async fn adopt(State(server): Shared, Json(wanted): Json<AdoptComputer>) -> Answer<Adopted> {
+    apart(move || adoption::adopt(&server.daemon, wanted).map(Json)).await
 }
 
 /// How many lines of progress may wait for a slow reader.
 const LINES_WAITING_MAX: usize = 4;
 
-async fn run_set(State(daemon): Shared, Path(name): Path<String>) -> Result<Response, Failure> {
-    let mut progress = daemon.jobs.start(&daemon, &name)?;
+async fn run_set(State(server): Shared, Path(name): Path<String>) -> Result<Response, Failure> {
+    let mut progress = server.jobs.start(&server.daemon, &name)?;
     let (mut lines, body) = Channel::<body::Bytes>::new(LINES_WAITING_MAX);
     tokio::spawn(async move {
         loop {

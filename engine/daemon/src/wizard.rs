@@ -4,9 +4,10 @@
 //! followed yet, because a disk is not connected, are tried again at the next start; each time the
 //! history says why.
 
+use crate::daemon::Daemon;
 use crate::destination;
 use crate::failure::Failure;
-use crate::server::Daemon;
+use crate::job::Jobs;
 use crate::settings::BackupSet;
 use engine_contract::control::AddDestination;
 use serde::Deserialize;
@@ -33,7 +34,7 @@ struct Answers {
 }
 
 /// Follows the answers, if there are any; what goes wrong is told in the history.
-pub fn follow(daemon: &Arc<Daemon>) {
+pub fn follow(daemon: &Arc<Daemon>, jobs: &Jobs) {
     let path = daemon.home.layout().answers();
     let Some(answers) = read(&path) else { return };
     match settle(daemon, &answers) {
@@ -41,7 +42,7 @@ pub fn follow(daemon: &Arc<Daemon>) {
             // Were they followed twice, the second time would find everything set up.
             let _ = fs::rename(&path, path.with_extension("followed.json"));
             if let Some(set) = set
-                && let Err(failure) = daemon.jobs.start(daemon, &set)
+                && let Err(failure) = jobs.start(daemon, &set)
             {
                 daemon.log(&format!("the first backup of set {set} was not started: {failure}"));
             }
