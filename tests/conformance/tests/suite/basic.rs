@@ -113,7 +113,7 @@ fn test_url_and_metadata_version_mismatch() {
     let mut world = World::new();
     assert!(world.refresh());
     world.publish_next();
-    for name in ["targets.json", "snapshot.json"] {
+    for name in ["snapshot.json", "targets.json"] {
         let newest = world.served(&format!("metadata/2.{name}"));
         world.put(&format!("metadata/2.{name}"), world.served(&format!("metadata/1.{name}")));
         assert!(!world.refresh(), "{name}");
@@ -161,6 +161,12 @@ fn test_custom_fields() {
     world.edit_root = |value| {
         let Value::Object(mut members) = value else { panic!("no object") };
         members.insert("custom-field".to_owned(), Value::text("value"));
+        let Some(Value::Object(keys)) = members.get_mut("keys") else { panic!("no keys") };
+        // Of every key, the root's too, while its id stays what it was.
+        for key in keys.values_mut() {
+            let Value::Object(key) = key else { panic!("no key") };
+            key.insert("extra-field".to_owned(), Value::object([("a", Value::from(1))]));
+        }
         let Some(Value::Object(roles)) = members.get_mut("roles") else { panic!("no roles") };
         let Some(Value::Object(role)) = roles.get_mut("targets") else { panic!("no role") };
         role.insert("another-field".to_owned(), Value::text("value"));

@@ -138,10 +138,15 @@ fn test_root_has_keys_but_not_snapshot() {
 fn test_wrong_hashing_algorithm() {
     let mut world = World::new();
     assert!(world.refresh());
-    // A member that is none of TUF's changes the key's id, as it is a hash of all of it.
+    world.seats.insert(Role::Snapshot, seats(FIVE, 5, FIVE));
+    // A member that is none of TUF's, in a key whose id stays what it was.
     world.edit_root = |value| {
         let Value::Object(mut members) = value else { panic!("no object") };
-        members.insert("keyid_hash_algorithms".to_owned(), Value::List(vec![Value::text("md5")]));
+        let Some(Value::Object(keys)) = members.get_mut("keys") else { panic!("no keys") };
+        let Some(Value::Object(one)) = keys.get_mut(key(20).public().id().as_str()) else {
+            panic!("no key")
+        };
+        one.insert("keyid_hash_algorithms".to_owned(), Value::List(vec![Value::text("md5")]));
         Value::Object(members)
     };
     world.publish_root();
@@ -154,7 +159,16 @@ fn test_wrong_hashing_algorithm() {
 fn test_duplicate_keys_root() {
     let mut world = World::new();
     assert!(world.refresh());
-    world.seats.insert(Role::Snapshot, seats(&[3, 3, 3], 2, &[3]));
+    world.seats.insert(Role::Snapshot, seats(&[3, 40, 41], 2, &[3, 40, 41]));
+    // All three ids are of one key.
+    world.edit_root = |value| {
+        let Value::Object(mut members) = value else { panic!("no object") };
+        let Some(Value::Object(keys)) = members.get_mut("keys") else { panic!("no keys") };
+        for number in [40, 41] {
+            keys.insert(key(number).public().id().to_string(), key(3).public().to_value());
+        }
+        Value::Object(members)
+    };
     world.publish_root();
     world.publish_next();
     assert!(!world.refresh());
