@@ -121,8 +121,8 @@ fn failed(error: FetchError) -> Problem {
 }
 
 async fn follow(client: &mut Client, depot: &str, state: &Folder) -> Result<()> {
-    let source = Source::at(&format!("{}/metadata", depot.trim_end_matches('/')))
-        .map_err(failed)?;
+    let source =
+        Source::at(&format!("{}/metadata", depot.trim_end_matches('/'))).map_err(failed)?;
     let keep = |item| match item {
         Keep::Write { name, bytes } => state.write(name, &bytes, 0o600),
         Keep::Forget { name } => state.remove_file(name),

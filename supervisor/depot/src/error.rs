@@ -208,7 +208,9 @@ impl DepotError {
             Self::NoSuchKey { .. } => {
                 "See `depot keys show` for the ids; give enough of one to tell it apart.".to_owned()
             }
-            Self::NoSpare => "Make one while the root keys are at hand: `depot keys spare`.".to_owned(),
+            Self::NoSpare => {
+                "Make one while the root keys are at hand: `depot keys spare`.".to_owned()
+            }
             Self::Gap { gap } => gap_remedy(gap),
             Self::Trust(cause) => cause.remedy().to_owned(),
             Self::NoDice(_) | Self::Listen(_) => return None,

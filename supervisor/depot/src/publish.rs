@@ -21,8 +21,8 @@ use crate::place::{Place, Tree};
 use crate::rotation::{publish_root, read_spare};
 use crate::shelves::Shelves;
 use std::path::{Path, PathBuf};
-use supervisor_trust::coverage::WARN_DAYS;
 use supervisor_trust::UnixSeconds;
+use supervisor_trust::coverage::WARN_DAYS;
 
 /// What became of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]

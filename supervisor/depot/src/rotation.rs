@@ -247,7 +247,8 @@ fn next_root(root: &Root, role: Role, change: &Change, now: UnixSeconds) -> Root
             false => same(one),
         })
         .collect();
-    let roles: Vec<_> = roles.iter().map(|(role, count, keys)| (*role, *count, &keys[..])).collect();
+    let roles: Vec<_> =
+        roles.iter().map(|(role, count, keys)| (*role, *count, &keys[..])).collect();
     let expires = now.plus_days(Rule::of(Role::Root).valid_days);
     Root::new(Head { version: root.head.version + 1, expires }, &roles)
 }

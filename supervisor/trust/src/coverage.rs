@@ -130,7 +130,7 @@ impl fmt::Display for Gap {
         write!(f, "no {role} signature is valid: ")?;
         match cause {
             Cause::NeverEnough { listed, threshold } => {
-                write!(f, "{threshold} keys must sign and the root lists {listed}")
+                write!(f, "keys listed in the root: {listed}, keys that must sign: {threshold}")
             }
             Cause::KeysElsewhere { here, threshold } => write!(
                 f,

@@ -105,7 +105,7 @@ async fn refresh(url: &str, folder: &Path, now: UnixSeconds) -> Result<Client> {
         snapshot: kept("snapshot.json", limits::SNAPSHOT_BYTES_MAX),
         targets: kept("targets.json", limits::TARGETS_BYTES_MAX),
     };
-    let mut client = Client::start(&root, cache, Moment::new(now, UnixSeconds::new(0)))?;
+    let mut client = Client::start(&root, cache, Moment::new(now, now))?;
     let keep = |item: Keep| match item {
         Keep::Write { name, bytes } => replace(&folder.join(name), &bytes),
         Keep::Forget { name } => match std::fs::remove_file(folder.join(name)) {

@@ -9,7 +9,7 @@ fn seats(listed: &[u8], threshold: usize, signing: &[u8]) -> Seats {
     Seats { listed: listed.to_vec(), threshold, signing: signing.to_vec() }
 }
 
-/// A name, and for each version of the root: keys, threshold, signers. `false`: the last is refused.
+/// A name, whether the last is accepted, and of each root its keys, threshold and signers.
 type Rotation<'a> = (&'a str, bool, &'a [(&'a [u8], usize, &'a [u8])]);
 
 const FIVE: &[u8] = &[20, 21, 22, 23, 24];

@@ -174,7 +174,8 @@ impl World {
 
     /// Replaces all keys of a role by one other.
     pub fn rotate(&mut self, role: Role, number: u8) {
-        self.seats.insert(role, Seats { listed: vec![number], threshold: 1, signing: vec![number] });
+        self.seats
+            .insert(role, Seats { listed: vec![number], threshold: 1, signing: vec![number] });
     }
 
     /// Lists and serves a file.
@@ -287,6 +288,9 @@ impl World {
     }
 }
 
+/// What ends the head of an answer without a body.
+const NOTHING: &str = "Connection: close\r\nContent-Length: 0\r\n";
+
 fn answer(stream: TcpStream, shelf: &Mutex<Shelf>) {
     let mut lines = BufReader::new(&stream).lines();
     let Some(Ok(first)) = lines.next() else { return };
@@ -300,9 +304,9 @@ fn answer(stream: TcpStream, shelf: &Mutex<Shelf>) {
     let mut out = &stream;
     // The client may have enough at any time.
     let _ = match found {
-        None => out.write_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
+        None => write!(out, "HTTP/1.1 404 Not Found\r\n{NOTHING}\r\n"),
         Some(Served::Redirect(to)) => {
-            write!(out, "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
+            write!(out, "HTTP/1.1 302 Found\r\nLocation: {to}\r\n{NOTHING}\r\n")
         }
         Some(Served::Bytes(bytes)) => {
             let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length:";
