@@ -92,6 +92,10 @@ fn two_years_with_a_rotation_of_every_role_leave_no_day_uncovered() {
                 assert!(keeper.is_believed(now), "{role}");
             }
         }
+        // Renewed daily; looked at every fifth day, and around the rotation.
+        if day % 5 != 0 && !(360..370).contains(&day) {
+            continue;
+        }
         assert_eq!(plan(&keeper.depot(), now).unwrap().gap, None, "day {day}");
         assert_eq!(warnings(&keeper.depot(), now).unwrap(), [], "day {day}");
         // Whoever looks up to three weeks later still believes what he finds.
@@ -236,10 +240,10 @@ fn without_the_lists_key_the_timestamp_is_renewed_until_the_lists_end_and_somebo
     let keeper = Keeper::new();
     fs::remove_file(keeper.depot().join("keys/targets.key")).unwrap();
     let mut warned_from = None;
-    for day in 0..400 {
+    for day in (0..360).step_by(18).chain(360..400) {
         let now = TODAY.plus_days(day);
         renew(&keeper.depot(), now).unwrap();
-        assert!(keeper.is_believed(now), "day {day}");
+        assert!(keeper.is_believed(now.plus_days(18.min(399 - day))), "day {day}");
         let warned = warnings(&keeper.depot(), now).unwrap();
         assert!(warned.iter().all(|(role, _)| *role == Role::Targets), "{warned:?}");
         if !warned.is_empty() && warned_from.is_none() {
