@@ -83,7 +83,8 @@ fn all() -> KeyChange {
 fn two_years_with_a_rotation_of_every_role_leave_no_day_uncovered() {
     let mut keeper = Keeper::new();
     keeper.two_of_three();
-    for day in 0..730 {
+    // Daily around the rotation; else the renewal runs on every fifth day only, which is harder.
+    for day in (0..360).step_by(5).chain(360..370).chain((370..730).step_by(5)) {
         let now = TODAY.plus_days(day);
         renew(&keeper.depot(), now).unwrap();
         if day == 365 {
@@ -91,10 +92,6 @@ fn two_years_with_a_rotation_of_every_role_leave_no_day_uncovered() {
                 keeper.change(role, all(), now).unwrap();
                 assert!(keeper.is_believed(now), "{role}");
             }
-        }
-        // Renewed daily; looked at every fifth day, and around the rotation.
-        if day % 5 != 0 && !(360..370).contains(&day) {
-            continue;
         }
         assert_eq!(plan(&keeper.depot(), now).unwrap().gap, None, "day {day}");
         assert_eq!(warnings(&keeper.depot(), now).unwrap(), [], "day {day}");
