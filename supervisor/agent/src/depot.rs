@@ -1,6 +1,7 @@
 //! `depot …`: the depot's library with flags in front of it.
 
-use crate::command_line::{DepotAction, KeysAction};
+use crate::command_line::DepotAction;
+use crate::depot_keys;
 use crate::problem::{Problem, Result};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -40,16 +41,12 @@ pub fn run(action: DepotAction) -> Result<()> {
             Ok(())
         }
         DepotAction::Serve { root, listen, base_url } => serve(&root, &listen, base_url),
-        DepotAction::Keys { action: KeysAction::Show { root } } => show_keys(&root),
-        DepotAction::Keys { action: KeysAction::Export { root } } => {
-            let report = supervisor_depot::keys(&root, clock()).map_err(problem)?;
-            print!("{}", String::from_utf8_lossy(&report.root_json));
-            Ok(())
-        }
+        DepotAction::Keys { action } => depot_keys::run(action),
     }
 }
 
-fn problem(error: DepotError) -> Problem {
+/// What the depot's library says, as the program says it.
+pub fn problem(error: DepotError) -> Problem {
     let remedy = error.remedy();
     let problem = Problem::new("the depot cannot do that").because(error);
     match remedy {
@@ -72,20 +69,6 @@ fn init(root: &Path) -> Result<()> {
         "  keys: {}; move root.key to a place that is not online",
         root.join("keys").display()
     );
-    Ok(())
-}
-
-fn show_keys(root: &Path) -> Result<()> {
-    let report = supervisor_depot::keys(root, clock()).map_err(problem)?;
-    println!("root of trust, version {}", report.root_version);
-    for role in report.roles {
-        let (name, days, here) = (role.role.name(), role.days_left, role.key_is_here);
-        let here = if here { "key here" } else { "key elsewhere" };
-        println!("  {name:<10} until {} ({days} days), {here}", role.expires);
-        for keyid in role.keyids {
-            println!("    {keyid}");
-        }
-    }
     Ok(())
 }
 

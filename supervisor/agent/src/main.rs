@@ -13,6 +13,7 @@ mod answers;
 mod command_line;
 mod daemon;
 mod depot;
+mod depot_keys;
 mod description;
 mod hooks;
 mod identity;

@@ -12,13 +12,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 use supervisor_dsm::machine::Machine;
 use supervisor_dsm::{Folder, clock};
+use supervisor_fetch::{FetchError, Source};
 use supervisor_trust::{
-    Cache, Client, Keep, Moment, Request, TrustError, UnixSeconds, Verified, Wanted,
-    client as limits, compare_versions,
+    Cache, Client, Keep, Moment, TrustError, UnixSeconds, Verified, Wanted, client as limits,
+    compare_versions,
 };
-
-/// Silence longer than this ends a download.
-const SILENCE_SECONDS_MAX: u64 = 30;
 
 /// The whole check may take no longer.
 const CHECK_SECONDS_MAX: u64 = 300;
@@ -114,61 +112,22 @@ fn untrusted(error: TrustError) -> Problem {
     Problem::new("the depot is not believed").because(error).remedy(remedy)
 }
 
+fn failed(error: FetchError) -> Problem {
+    let remedy = error.remedy().unwrap_or("try again; if it stays, look at the NAS's disk");
+    match error {
+        FetchError::Untrusted(error) => untrusted(error),
+        error => Problem::new("the depot was not read").because(error).remedy(remedy),
+    }
+}
+
 async fn follow(client: &mut Client, depot: &str, state: &Folder) -> Result<()> {
-    let http = http_client(depot)?;
-    let base = depot.trim_end_matches('/');
-    while let Some(request) = client.request() {
-        let found = fetch(&http, base, &request).await?;
-        for keep in client.answer(found.as_deref()).map_err(untrusted)? {
-            match keep {
-                Keep::Write { name, bytes } => state.write(name, &bytes, 0o600)?,
-                Keep::Forget { name } => state.remove_file(name)?,
-            }
-        }
-    }
-    Ok(())
-}
-
-fn http_client(depot: &str) -> Result<reqwest::Client> {
-    // Somebody else may have installed it already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .connect_timeout(Duration::from_secs(SILENCE_SECONDS_MAX))
-        .read_timeout(Duration::from_secs(SILENCE_SECONDS_MAX))
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent("holdfast-supervisor");
-    if depot.starts_with("http://") {
-        // No certificate will be asked for; a box without a store of them must not fail over it.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|error| Problem::new("cannot use the network").because(error))
-}
-
-/// One file; `None` when the depot has none of that name. Never more than `bytes_max + 1` bytes.
-async fn fetch(http: &reqwest::Client, base: &str, request: &Request) -> Result<Option<Vec<u8>>> {
-    let address = format!("{base}/metadata/{}", request.name);
-    let cannot = |error: reqwest::Error| {
-        Problem::new(format!("cannot fetch {address}"))
-            .because(error.without_url())
-            .remedy("check the depot's address and this NAS's network, then try again")
+    let source =
+        Source::at(&format!("{}/metadata", depot.trim_end_matches('/'))).map_err(failed)?;
+    let keep = |item| match item {
+        Keep::Write { name, bytes } => state.write(name, &bytes, 0o600),
+        Keep::Forget { name } => state.remove_file(name),
     };
-    let mut response = http.get(&address).send().await.map_err(cannot)?;
-    if response.status() == reqwest::StatusCode::NOT_FOUND {
-        return Ok(None);
-    }
-    if !response.status().is_success() {
-        let status = response.status();
-        return Err(Problem::new(format!("the depot answers {status} to {address}"))
-            .remedy("check the depot's address; whoever keeps it may know more"));
-    }
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(cannot)? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() as u64 > u64::from(request.bytes_max) {
-            break;
-        }
-    }
-    Ok(Some(bytes))
+    source.follow(client, |item| keep(item).map_err(std::io::Error::other)).await.map_err(failed)
 }
 
 fn report(installation: &Installation, channel: &str, verified: &Verified<'_>) -> Result<Report> {

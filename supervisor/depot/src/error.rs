@@ -114,6 +114,36 @@ pub enum DepotError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// Some of the keys that must sign are not there.
+    #[error("{threshold} {role} keys must sign, and {have} of them are at hand")]
+    TooFewKeys {
+        /// The role.
+        role: supervisor_trust::Role,
+        /// How many are at hand.
+        have: usize,
+        /// How many must sign.
+        threshold: usize,
+    },
+    /// No key, or more than one, has an id that begins like that.
+    #[error("no one {role} key has an id that begins with `{keyid}`")]
+    NoSuchKey {
+        /// The role.
+        role: supervisor_trust::Role,
+        /// What was given.
+        keyid: String,
+    },
+    /// There is no spare root.
+    #[error("no spare root lies in the depot")]
+    NoSpare,
+    /// The change would leave a time without a valid signature.
+    #[error("that would leave a gap: {gap}")]
+    Gap {
+        /// The first of them.
+        gap: supervisor_trust::coverage::Gap,
+    },
+    /// There are no random bytes for a new key.
+    #[error("the system has no random numbers")]
+    NoDice(#[source] io::Error),
     /// Metadata or a key is unsound.
     #[error("the depot's signed metadata cannot be used")]
     Trust(#[source] TrustError),
@@ -172,8 +202,18 @@ impl DepotError {
             Self::NoKey { role, .. } => {
                 format!("Put {role}.key back in its place for as long as the work takes.")
             }
+            Self::TooFewKeys { role, .. } => {
+                format!("Bring {role} keys from where they are kept: --key FILE for each.")
+            }
+            Self::NoSuchKey { .. } => {
+                "See `depot keys show` for the ids; give enough of one to tell it apart.".to_owned()
+            }
+            Self::NoSpare => {
+                "Make one while the root keys are at hand: `depot keys spare`.".to_owned()
+            }
+            Self::Gap { gap } => gap_remedy(gap),
             Self::Trust(cause) => cause.remedy().to_owned(),
-            Self::Listen(_) => return None,
+            Self::NoDice(_) | Self::Listen(_) => return None,
         })
     }
 
@@ -190,6 +230,22 @@ impl DepotError {
 impl From<TrustError> for DepotError {
     fn from(cause: TrustError) -> Self {
         Self::Trust(cause)
+    }
+}
+
+fn gap_remedy(gap: &supervisor_trust::coverage::Gap) -> String {
+    use supervisor_trust::coverage::Cause;
+    let role = gap.role;
+    match gap.cause {
+        Cause::NeverEnough { .. } => {
+            format!("Add {role} keys first (`depot keys add {role}`), or say a lower --threshold.")
+        }
+        Cause::KeysElsewhere { .. } => format!(
+            "Keep as many {role} keys in the depot's folder as must sign, or replace the key \
+             instead: `depot keys rotate {role}`."
+        ),
+        Cause::RootEnds => "Rotate the root first: `depot keys rotate root`.".to_owned(),
+        Cause::RunsTooLate => "Renew first: `depot keys renew`.".to_owned(),
     }
 }
 

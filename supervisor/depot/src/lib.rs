@@ -5,7 +5,8 @@
 //! of the link `current` puts it in force. `serve` hands out what the tree in force says.
 //!
 //! ```text
-//! keys/ROLE.key        signing keys, mode 0600; without it that role cannot sign
+//! keys/*.key           signing keys, mode 0600; the root says which role each signs for
+//! spare.root.json      the next root, signed in advance, if one was made
 //! files/SHA256.spk     packages by content, never changed
 //! icons/SHA256.png     icons by content, never changed
 //! trees/N/shelves.json what is on the shelves
@@ -26,10 +27,12 @@ mod connection;
 mod error;
 mod files;
 mod intake;
+mod keyring;
 mod metadata;
 mod page;
 mod place;
 mod publish;
+mod rotation;
 mod server;
 mod shelves;
 #[cfg(test)]
@@ -38,5 +41,8 @@ mod stage;
 pub use error::DepotError;
 pub use metadata::{KeysReport, RoleReport, Seeds};
 pub use publish::{Published, init, keys, publish, renew, shelves, withdraw};
+pub use rotation::{
+    Changed, Dice, KeyChange, Means, change_keys, make_spare, plan, publish_spare, warnings,
+};
 pub use server::{ServeSettings, serve};
 pub use shelves::{Channel, Item, Shelves};

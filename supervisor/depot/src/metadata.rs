@@ -1,28 +1,21 @@
 //! The signed metadata of a tree: made from what is on the shelves, the keys and the time.
 //!
-//! How long each role's signature lasts is chosen so that no gap can open unnoticed: at least
-//! three times the interval in which it is renewed.
+//! How long each role's signature lasts is `supervisor_trust::coverage`'s [`Rule`]. A renewal that
+//! finds no key for the lists leaves them as they are as long as they are valid: the timestamp must
+//! not end because somebody keeps the lists' key elsewhere.
 
 use crate::error::DepotError;
-use crate::place::{Place, Tree, read, write_whole};
+use crate::keyring::Keyring;
+use crate::place::{Place, Tree, write_whole};
 use crate::shelves::{Item, Shelves};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use supervisor_trust::coverage::{RoleState, Rule};
 use supervisor_trust::envelope::sign;
-use supervisor_trust::key::KEY_FILE_BYTES_MAX;
 use supervisor_trust::{
-    Cache, Client, Head, MetaFile, Moment, Offer, Role, Root, SigningKey, Snapshot, TargetFile,
-    Targets, Timestamp, TrustError, UnixSeconds,
+    Cache, Client, Head, MetaFile, Moment, Offer, PublicKey, Role, Root, SigningKey, Snapshot,
+    TargetFile, Targets, Timestamp, TrustError, UnixSeconds,
 };
-
-/// Renewed once a year.
-const ROOT_DAYS: u32 = 5 * 365;
-/// Renewed with each publication, and by `renew` when half of it is over.
-const TARGETS_DAYS: u32 = 400;
-/// Renewed every day by a depot that is served.
-const SNAPSHOT_DAYS: u32 = 21;
-/// Renewed every day by a depot that is served.
-const TIMESTAMP_DAYS: u32 = 21;
 
 /// Older snapshots and lists that stay, for clients that are in the middle of reading.
 const VERSIONS_KEPT: usize = 8;
@@ -71,7 +64,7 @@ pub struct RoleReport {
     pub keyids: Vec<String>,
     /// How many of them must sign.
     pub threshold: usize,
-    /// Whether a key that signs for it lies in the depot's folder.
+    /// Whether enough keys that sign for it lie in the depot's folder.
     pub key_is_here: bool,
     /// When its newest signature ends.
     pub expires: UnixSeconds,
@@ -91,31 +84,30 @@ pub fn make_keys(place: &Place, seeds: &Seeds) -> Result<(), DepotError> {
     Ok(())
 }
 
-fn key(place: &Place, role: Role) -> Result<SigningKey, DepotError> {
-    let path = place.key(role);
-    if !path.exists() {
-        return Err(DepotError::NoKey { role, path });
+/// The first root of a depot, signed: one key for each role.
+pub fn first_root(place: &Place, now: UnixSeconds) -> Result<Vec<u8>, DepotError> {
+    let mut keys: Vec<(Role, SigningKey)> = Vec::new();
+    for role in Role::ALL {
+        keys.push((role, crate::keyring::read_key(&place.key(role))?));
     }
-    let bytes = read(&path, KEY_FILE_BYTES_MAX as u64)?;
-    let text = String::from_utf8(bytes).map_err(|_| DepotError::damaged(&path, "it is no text"))?;
-    SigningKey::from_text(&text).map_err(|error| DepotError::damaged(&path, error))
+    let public: Vec<(Role, [PublicKey; 1])> =
+        keys.iter().map(|(role, key)| (*role, [key.public()])).collect();
+    let roles: Vec<_> = public.iter().map(|(role, keys)| (*role, 1, keys.as_slice())).collect();
+    let root = Root::new(Head { version: 1, expires: ends(Role::Root, now) }, &roles);
+    let signers: Vec<&SigningKey> =
+        keys.iter().filter(|(role, _)| *role == Role::Root).map(|(_, key)| key).collect();
+    Ok(sign(&root.to_value(), &signers))
 }
 
-/// The first root of a depot, signed.
-pub fn first_root(place: &Place, now: UnixSeconds) -> Result<Vec<u8>, DepotError> {
-    let mut keys = Vec::new();
-    for role in Role::ALL {
-        keys.push((role, [key(place, role)?.public()]));
-    }
-    let roles: Vec<_> = keys.iter().map(|(role, keys)| (*role, 1, keys.as_slice())).collect();
-    let head = Head { version: 1, expires: now.plus_days(ROOT_DAYS) };
-    let root = Root::new(head, &roles);
-    Ok(sign(&root.to_value(), &[&key(place, Role::Root)?]))
+/// When what is signed for a role now ends.
+fn ends(role: Role, now: UnixSeconds) -> UnixSeconds {
+    now.plus_days(Rule::of(role).valid_days)
 }
 
 /// What a tree's metadata says, read as a client that trusts its root reads it.
 pub struct Signed {
-    root: Root,
+    /// The newest root.
+    pub root: Root,
     targets: Option<Targets>,
     snapshot: Option<Snapshot>,
     timestamp: Option<Timestamp>,
@@ -135,7 +127,8 @@ impl Signed {
         })
     }
 
-    fn expires(&self, role: Role) -> UnixSeconds {
+    /// When a role's newest signature ends; 1970 when there is none.
+    pub fn expires(&self, role: Role) -> UnixSeconds {
         let head = match role {
             Role::Root => Some(self.root.head),
             Role::Targets => self.targets.as_ref().map(|targets| targets.head),
@@ -146,7 +139,7 @@ impl Signed {
     }
 
     /// What is known of the keys.
-    pub fn report(&self, place: &Place, tree: &Tree, now: UnixSeconds) -> KeysReport {
+    pub fn report(&self, ring: &Keyring, tree: &Tree, now: UnixSeconds) -> KeysReport {
         let version = self.root.head.version;
         let role = |role: Role| {
             let trusted = self.root.role(role);
@@ -155,8 +148,7 @@ impl Signed {
                 role,
                 keyids: trusted.keyids.iter().map(ToString::to_string).collect(),
                 threshold: trusted.threshold,
-                key_is_here: key(place, role)
-                    .is_ok_and(|key| trusted.keyids.contains(&key.public().id())),
+                key_is_here: ring.here(&self.root, role) >= trusted.threshold,
                 expires,
                 days_left: now.days_until(expires),
             }
@@ -168,9 +160,16 @@ impl Signed {
         }
     }
 
-    /// Whether the lists' signature is half over.
-    fn targets_need_renewal(&self, now: UnixSeconds) -> bool {
-        now.days_until(self.expires(Role::Targets)) < u64::from(TARGETS_DAYS / 2)
+    /// What a plan needs to know of each role.
+    pub fn states(&self, ring: &Keyring) -> Vec<RoleState> {
+        let state = |role: Role| RoleState {
+            role,
+            expires: self.expires(role),
+            threshold: self.root.role(role).threshold,
+            listed: self.root.role(role).keyids.len(),
+            here: ring.here(&self.root, role),
+        };
+        Role::ALL.into_iter().map(state).collect()
     }
 }
 
@@ -196,51 +195,118 @@ fn follow(tree: &Tree, now: UnixSeconds) -> Result<Client, DepotError> {
     Ok(client)
 }
 
+/// A root that follows the one in force, with its bytes.
+#[derive(Debug, Clone)]
+pub struct NewRoot {
+    /// What it says.
+    pub root: Root,
+    /// The signed file.
+    pub bytes: Vec<u8>,
+}
+
 /// What a new tree's metadata is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Reason {
     /// Something on the shelves changed.
     Shelves,
     /// Only time has passed.
     Time,
+    /// The next root comes into force.
+    Root(Box<NewRoot>),
+}
+
+/// Who signs: by the root that comes into force, and where that changes a role's keys by the one
+/// before it too, so that a client between the two believes either way.
+struct Signers<'a> {
+    place: &'a Place,
+    ring: &'a Keyring,
+    old: &'a Root,
+    new: &'a Root,
+}
+
+impl Signers<'_> {
+    fn sign(
+        &self,
+        role: Role,
+        value: &supervisor_trust::json::Value,
+    ) -> Result<Vec<u8>, DepotError> {
+        let mut keys = self.ring.signers(self.place, self.new, role)?;
+        for key in self.ring.listed(self.old, role) {
+            if !keys.iter().any(|other| other.public() == key.public()) {
+                keys.push(key);
+            }
+        }
+        Ok(sign(value, &keys))
+    }
+
+    /// Whether what the old root's keys signed no longer suffices, or will not for long.
+    fn changes(&self, role: Role) -> bool {
+        self.old.role(role) != self.new.role(role)
+    }
 }
 
 /// The metadata for `shelves` that follows `before`.
 pub fn next(
     place: &Place,
+    ring: &Keyring,
     before: &Tree,
     shelves: &Shelves,
-    reason: Reason,
+    reason: &Reason,
     now: UnixSeconds,
 ) -> Result<Vec<(String, Vec<u8>)>, DepotError> {
     let signed = Signed::read(before)?;
     let mut files: BTreeMap<String, Vec<u8>> = kept(before);
-    let targets_before = signed.targets.as_ref().map_or(0, |targets| targets.head.version);
-    let renew_targets = reason == Reason::Shelves || signed.targets_need_renewal(now);
-    let (version, bytes) = if renew_targets {
-        let version = targets_before + 1;
-        let head = Head { version, expires: now.plus_days(TARGETS_DAYS) };
-        let targets = Targets { head, targets: targets(shelves) };
-        (version, sign(&targets.to_value(), &[&key(place, Role::Targets)?]))
-    } else {
-        let name = format!("{targets_before}.targets.json");
-        (targets_before, before.metadata(&name).unwrap_or_default().to_vec())
-    };
+    let mut signers = Signers { place, ring, old: &signed.root, new: &signed.root };
+    if let Reason::Root(new) = reason {
+        signers.new = &new.root;
+        files.insert(format!("{}.root.json", new.root.head.version), new.bytes.clone());
+        files.insert("root.json".to_owned(), new.bytes.clone());
+    }
+    let (version, bytes) = next_targets(&signers, &signed, before, shelves, reason, now)?;
     let listed = meta_file(version, &bytes);
     files.insert(format!("{version}.targets.json"), bytes);
 
-    let version = signed.snapshot.map_or(0, |snapshot| snapshot.head.version) + 1;
-    let head = Head { version, expires: now.plus_days(SNAPSHOT_DAYS) };
+    let version = signed.snapshot.as_ref().map_or(0, |snapshot| snapshot.head.version) + 1;
+    let head = Head { version, expires: ends(Role::Snapshot, now) };
     let meta = BTreeMap::from([("targets.json".to_owned(), listed)]);
-    let bytes = sign(&Snapshot { head, meta }.to_value(), &[&key(place, Role::Snapshot)?]);
+    let bytes = signers.sign(Role::Snapshot, &Snapshot { head, meta }.to_value())?;
     let snapshot = meta_file(version, &bytes);
     files.insert(format!("{version}.snapshot.json"), bytes);
 
-    let version = signed.timestamp.map_or(0, |timestamp| timestamp.head.version) + 1;
-    let head = Head { version, expires: now.plus_days(TIMESTAMP_DAYS) };
-    let bytes = sign(&Timestamp { head, snapshot }.to_value(), &[&key(place, Role::Timestamp)?]);
+    let version = signed.timestamp.as_ref().map_or(0, |timestamp| timestamp.head.version) + 1;
+    let head = Head { version, expires: ends(Role::Timestamp, now) };
+    let bytes = signers.sign(Role::Timestamp, &Timestamp { head, snapshot }.to_value())?;
     files.insert("timestamp.json".to_owned(), bytes);
     Ok(files.into_iter().collect())
+}
+
+/// The lists' version and bytes: signed anew if there is a reason to.
+fn next_targets(
+    signers: &Signers<'_>,
+    signed: &Signed,
+    before: &Tree,
+    shelves: &Shelves,
+    reason: &Reason,
+    now: UnixSeconds,
+) -> Result<(u64, Vec<u8>), DepotError> {
+    let expires = signed.expires(Role::Targets);
+    let version = signed.targets.as_ref().map_or(0, |targets| targets.head.version);
+    let is_wanted = match reason {
+        Reason::Shelves => true,
+        Reason::Root(_) => signers.changes(Role::Targets),
+        Reason::Time => Rule::of(Role::Targets).is_due(expires, now),
+    };
+    if is_wanted {
+        let head = Head { version: version + 1, expires: ends(Role::Targets, now) };
+        let value = Targets { head, targets: targets(shelves) }.to_value();
+        match signers.sign(Role::Targets, &value) {
+            Err(DepotError::NoKey { .. } | DepotError::TooFewKeys { .. })
+                if matches!(reason, Reason::Time) && now < expires => {}
+            done => return done.map(|bytes| (version + 1, bytes)),
+        }
+    }
+    let name = format!("{version}.targets.json");
+    Ok((version, before.metadata(&name).unwrap_or_default().to_vec()))
 }
 
 fn meta_file(version: u64, bytes: &[u8]) -> MetaFile {

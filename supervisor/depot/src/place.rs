@@ -67,6 +67,16 @@ impl Place {
         self.root.join("keys").join(format!("{role}.key"))
     }
 
+    /// The folder with the signing keys.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    /// The next root, signed in advance; nobody is served it until it is put in force.
+    pub fn spare(&self) -> PathBuf {
+        self.root.join("spare.root.json")
+    }
+
     /// Where a package waits while it is being looked at.
     pub fn incoming(&self, number: usize) -> PathBuf {
         self.root.join("files").join(format!(".new-{number}"))

@@ -15,11 +15,14 @@
 
 use crate::error::DepotError;
 use crate::intake::{Incoming, take_in};
+use crate::keyring::Keyring;
 use crate::metadata::{self, KeysReport, Reason, Seeds, Signed};
 use crate::place::{Place, Tree};
+use crate::rotation::{publish_root, read_spare};
 use crate::shelves::Shelves;
 use std::path::{Path, PathBuf};
 use supervisor_trust::UnixSeconds;
+use supervisor_trust::coverage::WARN_DAYS;
 
 /// What became of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +67,8 @@ pub fn init(root: &Path, seeds: &Seeds, now: UnixSeconds) -> Result<(), DepotErr
     let first = metadata::first_root(&place, now)?;
     let roots = vec![("1.root.json".to_owned(), first.clone()), ("root.json".to_owned(), first)];
     let before = Tree { number: 0, shelves: Shelves::default(), metadata: roots };
-    change(&place, &before, Shelves::default(), Reason::Shelves, now, &mut unwatched)
+    let ring = Keyring::of(&place)?;
+    change(&place, &ring, &before, Shelves::default(), &Reason::Shelves, now)
 }
 
 /// Puts packages on the shelves: all of them, or none.
@@ -108,7 +112,8 @@ pub(crate) fn publish_watched(
         watch(Step::Kept)?;
     }
     if shelves != before.shelves {
-        change(&place, &before, shelves, Reason::Shelves, now, watch)?;
+        let ring = Keyring::of(&place)?;
+        change_watched(&place, &ring, &before, shelves, &Reason::Shelves, now, watch)?;
     }
     let published = taken.into_iter().map(|(incoming, is_new)| Published {
         package: incoming.item.package,
@@ -132,26 +137,32 @@ pub fn withdraw(
     let before = place.read_current()?;
     let mut shelves = before.shelves.clone();
     let count = shelves.withdraw(package, version)?;
-    change(&place, &before, shelves, Reason::Shelves, now, &mut unwatched)?;
+    change(&place, &Keyring::of(&place)?, &before, shelves, &Reason::Shelves, now)?;
     Ok(count)
 }
 
 /// Signs anew what ends soonest, so that clients go on believing the depot. To be done daily; a
-/// depot that is served does it itself.
+/// depot that is served does it itself. A root that is about to end is followed by the spare one.
 pub fn renew(root: &Path, now: UnixSeconds) -> Result<(), DepotError> {
     let place = Place::at(root);
     place.current()?;
     let _lock = place.lock()?;
     let before = place.read_current()?;
+    let root = Signed::read(&before)?.root;
+    if now.days_until(root.head.expires) < u64::from(WARN_DAYS)
+        && let Some(spare) = read_spare(&place, &root)?
+    {
+        return publish_root(&place, &before, spare, now).map(drop);
+    }
     let shelves = before.shelves.clone();
-    change(&place, &before, shelves, Reason::Time, now, &mut unwatched)
+    change(&place, &Keyring::of(&place)?, &before, shelves, &Reason::Time, now)
 }
 
 /// What is known of the depot's keys and signatures.
 pub fn keys(root: &Path, now: UnixSeconds) -> Result<KeysReport, DepotError> {
     let place = Place::at(root);
     let tree = place.read_current()?;
-    Ok(Signed::read(&tree)?.report(&place, &tree, now))
+    Ok(Signed::read(&tree)?.report(&Keyring::of(&place)?, &tree, now))
 }
 
 /// What is on the shelves.
@@ -159,15 +170,28 @@ pub fn shelves(root: &Path) -> Result<Shelves, DepotError> {
     Ok(Place::at(root).read_current()?.shelves)
 }
 
-fn change(
+/// Makes the next tree and puts it in force.
+pub fn change(
     place: &Place,
+    ring: &Keyring,
     before: &Tree,
     shelves: Shelves,
-    reason: Reason,
+    reason: &Reason,
+    now: UnixSeconds,
+) -> Result<(), DepotError> {
+    change_watched(place, ring, before, shelves, reason, now, &mut unwatched)
+}
+
+fn change_watched(
+    place: &Place,
+    ring: &Keyring,
+    before: &Tree,
+    shelves: Shelves,
+    reason: &Reason,
     now: UnixSeconds,
     watch: Watch<'_>,
 ) -> Result<(), DepotError> {
-    let metadata = metadata::next(place, before, &shelves, reason, now)?;
+    let metadata = metadata::next(place, ring, before, &shelves, reason, now)?;
     let tree = Tree { number: before.number + 1, shelves, metadata };
     metadata::verify(&tree, now)?;
     place.write_tree(&tree, before)?;

@@ -114,14 +114,18 @@ pub async fn serve(
 async fn keep_renewed(root: &Path, clock: fn() -> UnixSeconds) {
     loop {
         let root = root.to_owned();
-        let renewal = move || {
+        let renewal = move || -> Result<bool, DepotError> {
             let now = clock();
             let report = crate::keys(&root, now)?;
             let timestamp = report.roles.iter().find(|role| role.role == Role::Timestamp);
-            match timestamp.is_some_and(|role| role.days_left < TIMESTAMP_DAYS_MIN) {
-                true => crate::renew(&root, now).map(|()| true),
-                false => Ok(false),
+            if timestamp.is_none_or(|role| role.days_left >= TIMESTAMP_DAYS_MIN) {
+                return Ok(false);
             }
+            crate::renew(&root, now)?;
+            for (role, days) in crate::warnings(&root, now)? {
+                tracing::warn!(%role, days, "a signature ends soon; see `depot keys plan`");
+            }
+            Ok(true)
         };
         match tokio::task::spawn_blocking(renewal).await {
             Ok(Ok(true)) => tracing::info!("the depot's signatures were renewed"),

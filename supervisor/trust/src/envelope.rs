@@ -49,6 +49,12 @@ impl Envelope {
         Ok(Self { name: name.to_owned(), signed, signatures })
     }
 
+    /// The root in it, for a publisher who lays it by; to be believed only after
+    /// [`Envelope::verify`] by the root before it and by itself.
+    pub fn root(&self) -> Result<Root, TrustError> {
+        Root::read(&self.name, &self.signed)
+    }
+
     /// What was signed; to be believed only after [`Envelope::verify`].
     pub(crate) fn signed(&self) -> &Value {
         &self.signed

@@ -15,6 +15,7 @@
 //! what to fetch, keep and forget are answers.
 
 pub mod client;
+pub mod coverage;
 pub mod envelope;
 pub mod error;
 pub mod json;

@@ -6,7 +6,7 @@
 
 use crate::error::TrustError;
 use crate::json::Value;
-use crate::key::{KeyId, PublicKey, id_of};
+use crate::key::{KeyId, PublicKey};
 use crate::time::UnixSeconds;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -134,8 +134,9 @@ impl Root {
         root
     }
 
-    /// Reads what was signed. Keys of other kinds, and those whose id is not their hash, are left
-    /// out: they can sign nothing.
+    /// Reads what was signed. Keys of other kinds are left out: they can sign nothing. An id is a
+    /// name, not a claim: it need not be the key's hash, because a key is told from another by
+    /// itself and one key under two names is one signer.
     pub(crate) fn read(name: &str, signed: &Value) -> Result<Self, TrustError> {
         let wrong = |what: String| TrustError::malformed(name, what);
         let head = Head::read(name, Role::Root, signed)?;
@@ -146,7 +147,6 @@ impl Root {
         let keys = listed
             .iter()
             .map(|(id, key)| (KeyId::named(id), key))
-            .filter(|(id, key)| *id == id_of(key))
             .filter_map(|(id, key)| Some((id, PublicKey::from_value(key)?)))
             .collect();
         let mut roles = BTreeMap::new();

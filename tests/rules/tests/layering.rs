@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tests_rules::{expect_none, rooms, root};
 
 /// Every allowed arrow, and why it is there. A new one is a decision, not an edit.
-const ARROWS: [(&str, &str, &str); 15] = [
+const ARROWS: [(&str, &str, &str); 19] = [
     ("engine-storage", "engine-repository", "a stored file is named by its id and kind"),
     ("engine-transfer", "engine-contract", "it keeps to the memory plan"),
     ("engine-transfer", "engine-repository", "it moves packs, trees and snapshots"),
@@ -12,13 +12,17 @@ const ARROWS: [(&str, &str, &str); 15] = [
     ("engine-daemon", "engine-contract", "the program is one side of the contract"),
     ("engine-daemon", "engine-storage", "it opens the destinations its settings name"),
     ("engine-daemon", "engine-transfer", "it is what backs up and restores"),
+    ("supervisor-fetch", "supervisor-trust", "it fetches what that room's client asks for"),
     ("supervisor-depot", "spk", "it reads the packages it is given"),
     ("supervisor-depot", "supervisor-trust", "it signs the catalog"),
     ("supervisor-agent", "engine-contract", "it is the other side of the contract"),
     ("supervisor-agent", "supervisor-dsm", "it acts on the NAS"),
     ("supervisor-agent", "supervisor-lifecycle", "it asks what to do about a dead engine"),
     ("supervisor-agent", "supervisor-trust", "it verifies what the depot signed"),
+    ("supervisor-agent", "supervisor-fetch", "its update check asks the depot over HTTP"),
     ("supervisor-agent", "supervisor-depot", "its `depot` commands are that room's"),
+    ("tests-conformance", "supervisor-trust", "the client under test, and what signs for it"),
+    ("tests-conformance", "supervisor-fetch", "the client fetches as the supervisor does"),
     ("tests-stories", "tests-support", "stories speak its words"),
 ];
 

@@ -23,6 +23,7 @@ const LIBRARIES: &[&str] = &[
     "supervisor/dsm",
     "supervisor/lifecycle",
     "supervisor/trust",
+    "supervisor/fetch",
     "supervisor/depot",
 ];
 /// Rooms of values: facts, times and random bytes come in as arguments.

@@ -1,0 +1,211 @@
+//! Fetching what a depot signed: `supervisor-trust` says what to ask for, this room asks over HTTP.
+//!
+//! **Invariant:** no answer is read further than its limit, no redirect is followed, and no byte of
+//! a file counts before the file's signed length and hash are right.
+//!
+//! **Not here:** what to believe (`supervisor-trust`), where things are kept (the caller's),
+//! the clock, flags.
+
+use std::io::{self, Write};
+use std::time::Duration;
+use supervisor_trust::{Client, Keep, Request, TargetCheck, TargetFile, TrustError};
+
+/// Silence longer than this ends a download.
+const SILENCE_SECONDS_MAX: u64 = 30;
+
+/// Why nothing came of it.
+///
+/// `Display` is the fact in one line; [`FetchError::remedy`] what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The network or the address is wrong.
+    #[error("cannot fetch {address}")]
+    Network {
+        /// What was asked for.
+        address: String,
+        /// Why not.
+        #[source]
+        cause: reqwest::Error,
+    },
+    /// The other side answers, but not with the file.
+    #[error("the depot answers {status} to {address}")]
+    Status {
+        /// What was asked for.
+        address: String,
+        /// The answer.
+        status: reqwest::StatusCode,
+    },
+    /// There is no network to use.
+    #[error("cannot use the network")]
+    Setup(#[source] reqwest::Error),
+    /// What came is not believed.
+    #[error("the depot is not believed")]
+    Untrusted(#[source] TrustError),
+    /// What was believed could not be kept.
+    #[error("cannot keep what was fetched")]
+    Keep(#[source] io::Error),
+}
+
+impl FetchError {
+    /// What to do about it, if anything is known to help.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Network { .. } => {
+                Some("check the depot's address and this NAS's network, then try again")
+            }
+            Self::Status { .. } => {
+                Some("check the depot's address; whoever keeps it may know more")
+            }
+            Self::Untrusted(error) => Some(error.remedy()),
+            Self::Setup(_) | Self::Keep(_) => None,
+        }
+    }
+}
+
+/// A connection to where a depot's files are.
+#[derive(Debug, Clone)]
+pub struct Source {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Source {
+    /// The files below the address `base`, such as `http://HOST/metadata`.
+    pub fn at(base: &str) -> Result<Self, FetchError> {
+        // Somebody else may have installed it already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(SILENCE_SECONDS_MAX))
+            .read_timeout(Duration::from_secs(SILENCE_SECONDS_MAX))
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent("holdfast-supervisor");
+        if base.starts_with("http://") {
+            // No certificate will be asked for; a box without a store of them must not fail.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder.build().map_err(FetchError::Setup)?;
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
+    }
+
+    /// Runs the client's workflow to its end. What is to be kept is kept before the next step.
+    pub async fn follow(
+        &self,
+        client: &mut Client,
+        mut keep: impl FnMut(Keep) -> io::Result<()>,
+    ) -> Result<(), FetchError> {
+        while let Some(request) = client.request() {
+            let found = self.fetch(&request).await?;
+            for item in client.answer(found.as_deref()).map_err(FetchError::Untrusted)? {
+                keep(item).map_err(FetchError::Keep)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One file of metadata; `None` when there is none of that name. Never more than
+    /// `bytes_max` bytes and one piece of the stream.
+    async fn fetch(&self, request: &Request) -> Result<Option<Vec<u8>>, FetchError> {
+        let address = format!("{}/{}", self.base, request.name);
+        let cannot = |cause| network(&address, cause);
+        let mut response = self.http.get(&address).send().await.map_err(cannot)?;
+        if response.status() == reqwest::StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        checked(&address, &response)?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(cannot)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() as u64 > u64::from(request.bytes_max) {
+                break;
+            }
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Writes the file that was signed as `name` into `sink`. After an error, what is in there is
+    /// worth nothing.
+    pub async fn download(
+        &self,
+        name: &str,
+        file: &TargetFile,
+        consistent_snapshot: bool,
+        sink: &mut impl Write,
+    ) -> Result<(), FetchError> {
+        let path = target_path(name, file, consistent_snapshot);
+        let address = format!("{}/{path}", self.base);
+        let cannot = |cause| network(&address, cause);
+        let mut response = self.http.get(&address).send().await.map_err(cannot)?;
+        checked(&address, &response)?;
+        let mut check = TargetCheck::new(name, file);
+        while let Some(chunk) = response.chunk().await.map_err(cannot)? {
+            check.update(&chunk).map_err(FetchError::Untrusted)?;
+            sink.write_all(&chunk).map_err(FetchError::Keep)?;
+        }
+        check.finish().map_err(FetchError::Untrusted)
+    }
+}
+
+fn network(address: &str, cause: reqwest::Error) -> FetchError {
+    FetchError::Network { address: address.to_owned(), cause: cause.without_url() }
+}
+
+fn checked(address: &str, response: &reqwest::Response) -> Result<(), FetchError> {
+    match response.status() {
+        status if status.is_success() => Ok(()),
+        status => Err(FetchError::Status { address: address.to_owned(), status }),
+    }
+}
+
+/// Where a file lies below the targets' address: the hash goes before the last part of its name.
+fn target_path(name: &str, file: &TargetFile, consistent_snapshot: bool) -> String {
+    let (folder, last) = name.rsplit_once('/').map_or(("", name), |(folder, last)| (folder, last));
+    let mut path: String = folder.split_inclusive('/').map(quoted).collect();
+    if name.contains('/') {
+        path.push('/');
+    }
+    if consistent_snapshot {
+        path.push_str(&hex::encode(file.sha256));
+        path.push('.');
+    }
+    path.push_str(&quoted(last));
+    path
+}
+
+/// Text as it may stand in an address: everything but letters, digits, `-`, `_`, `.`, `~` and the
+/// slash between parts is written as `%` and two digits. A part that is only dots is, too: `..`
+/// in a name must not lead out of where the files are.
+fn quoted(text: &str) -> String {
+    let is_dots = !text.is_empty() && text.trim_end_matches('/').bytes().all(|byte| byte == b'.');
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'.' if is_dots => out.push_str("%2E"),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_address_carries_its_hash_and_no_letter_that_means_something_else() {
+        let file = TargetFile { length: 1, sha256: [0xab; 32], custom: None };
+        let hash = "ab".repeat(32);
+        for (name, path) in [
+            ("a.spk", format!("{hash}.a.spk")),
+            ("path/to/a", format!("path/to/{hash}.a")),
+            ("a?b#c%2e ä", format!("{hash}.a%3Fb%23c%252e%20%C3%A4")),
+            ("a/../b", format!("a/%2E%2E/{hash}.b")),
+        ] {
+            assert_eq!(target_path(name, &file, true), path, "{name}");
+        }
+        assert_eq!(target_path("x/y", &file, false), "x/y");
+    }
+}
