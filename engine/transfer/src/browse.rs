@@ -58,7 +58,7 @@ pub struct ListedNode {
 }
 
 impl SnapshotInfo {
-    fn of(id: Id, snapshot: &Snapshot) -> Self {
+    pub(crate) fn of(id: Id, snapshot: &Snapshot) -> Self {
         let time = &snapshot.time;
         Self {
             id,

@@ -71,6 +71,24 @@ pub enum TransferError {
         /// Why none or not exactly one fits.
         reason: String,
     },
+    /// No key is meant by that text, or it is the one that must stay.
+    #[error("{reason}")]
+    NoKey {
+        /// Why none or not exactly one fits.
+        reason: String,
+    },
+    /// A key cannot be removed while it is the one in use.
+    #[error("key {} is the one in use", id.short())]
+    KeyInUse {
+        /// The key.
+        id: Id,
+    },
+    /// A policy that would leave nothing of a group.
+    #[error("the policy would keep none of the {snapshots} snapshots of a group")]
+    NothingKept {
+        /// How many would go.
+        snapshots: usize,
+    },
     /// A pattern of what to leave out or to restore makes no sense.
     #[error("`{pattern}` is not a pattern: {reason}")]
     Pattern {
@@ -136,7 +154,7 @@ impl TransferError {
             }
             Self::Locked { .. } => {
                 "Wait until the other program is done. If it died, its lock is ignored 30 minutes \
-                 after the time shown, or at once by `restic unlock`."
+                 after the time shown, or at once by `holdfast unlock` (as restic's `restic unlock`)."
             }
             Self::LockLost { .. } => {
                 "Check the connection to the destination, then run it again: what was stored is \
@@ -148,6 +166,15 @@ impl TransferError {
             }
             Self::Storage(cause) => cause.remedy(),
             Self::NoSnapshot { .. } => "`holdfast snapshots` lists them; `latest` is the newest.",
+            Self::NoKey { .. } => "`holdfast key list` lists them.",
+            Self::KeyInUse { .. } => {
+                "Open the repository with another password to remove it, or change its password \
+                 with `holdfast key passwd`."
+            }
+            Self::NothingKept { .. } => {
+                "Nothing was removed. Keep something (`--keep-last 1`), or give \
+                 `--unsafe-allow-remove-all` if all shall go."
+            }
             Self::Pattern { .. } => "Write it as a shell does: `*.tmp`, `**/cache`, `/home/*/x`.",
             Self::Source { .. } => {
                 "Connect or mount its disk, or take the path out of the backup set. Nothing was \

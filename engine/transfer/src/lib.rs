@@ -19,17 +19,23 @@ mod budget;
 mod check;
 mod errors;
 mod events;
+mod forget;
 mod index;
+mod keys;
 mod locks;
 mod posix;
 mod repository;
 mod restore;
+pub mod retention;
 
 pub use backup::{BackupOutcome, BackupRequest, ParentChoice, SourceProblem, backup};
 pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
 pub use check::{CheckReport, CheckRequest, Finding, check};
 pub use errors::TransferError;
 pub use events::{Cancel, Event, Progress};
+pub use forget::{ForgetGroup, ForgetReport, ForgetRequest, GroupBy, Kept, SnapshotFilter, forget};
+pub use keys::{KeyInfo, key_add, key_list, key_passwd, key_remove};
+pub use locks::unlock;
 pub use repository::{Repository, Who};
 pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
 
