@@ -6,7 +6,7 @@
 //!
 //! What restic would call an error is damage here, too; what its `prune` tidies up is not.
 
-mod contents;
+pub(crate) mod contents;
 mod packs;
 
 use crate::locks::HeldLock;

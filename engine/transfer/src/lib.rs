@@ -24,6 +24,7 @@ mod index;
 mod keys;
 mod locks;
 mod posix;
+mod prune;
 mod repository;
 mod restore;
 pub mod retention;
@@ -36,6 +37,7 @@ pub use events::{Cancel, Event, Progress};
 pub use forget::{ForgetGroup, ForgetReport, ForgetRequest, GroupBy, Kept, SnapshotFilter, forget};
 pub use keys::{KeyInfo, key_add, key_list, key_passwd, key_remove};
 pub use locks::unlock;
+pub use prune::{MaxUnused, PruneReport, PruneRequest, prune};
 pub use repository::{Repository, Who};
 pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
 
