@@ -199,7 +199,7 @@ pub fn ls(
     Ok(())
 }
 
-fn listed(path: PathBuf, node: &Node) -> ListedNode {
+pub(crate) fn listed(path: PathBuf, node: &Node) -> ListedNode {
     let target = (node.kind == NodeKind::Symlink).then(|| OsStr::from_bytes(&node.link_target));
     ListedNode {
         path,

@@ -89,6 +89,19 @@ pub enum TransferError {
         /// How many would go.
         snapshots: usize,
     },
+    /// A path that is not in the snapshot, or is neither file nor folder there.
+    #[error("the snapshot has no file and no folder {}", path.display())]
+    NotInSnapshot {
+        /// The path.
+        path: PathBuf,
+    },
+    /// What was asked for could not be written out.
+    #[error("the output could not be written")]
+    Output {
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// A pattern of what to leave out or to restore makes no sense.
     #[error("`{pattern}` is not a pattern: {reason}")]
     Pattern {
@@ -175,6 +188,10 @@ impl TransferError {
                 "Nothing was removed. Keep something (`--keep-last 1`), or give \
                  `--unsafe-allow-remove-all` if all shall go."
             }
+            Self::NotInSnapshot { .. } => {
+                "`holdfast ls SNAPSHOT` lists what is in it, with whole paths."
+            }
+            Self::Output { .. } => "What was written until then is not whole: do it again.",
             Self::Pattern { .. } => "Write it as a shell does: `*.tmp`, `**/cache`, `/home/*/x`.",
             Self::Source { .. } => {
                 "Connect or mount its disk, or take the path out of the backup set. Nothing was \

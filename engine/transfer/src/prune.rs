@@ -4,7 +4,8 @@
 //! 2. packs of which nothing is needed, and packs in no index, are to go; of the others, those with
 //!    the most waste are to be copied, until what is wasted is no more than allowed;
 //! 3. what is needed of those is copied, still sealed, into new packs, each blob verified before;
-//! 4. a new index is written that names what stays, and the listing is asked whether all is there;
+//! 4. the listing is asked whether the new packs are there, each with its size; then a new index is
+//!    written that names what stays, and read back;
 //! 5. the old index files are removed, and only then the packs.
 //!
 //! Cut off before 4, new packs are waste the next prune takes; between 4 and 5, both indexes name
@@ -180,8 +181,9 @@ impl Job<'_> {
             || plan.report.packs_missing > 0
             || plan.fates.iter().any(|fate| *fate != Fate::Keep);
         if is_index_changed {
+            self.must_be_there(&new_packs)?;
             let new_files = self.write_index(plan, &new_packs)?;
-            self.must_be_there(&new_packs, &new_files)?;
+            self.must_read_back(&new_files)?;
             for id in index_files {
                 self.may_go_on()?;
                 self.remove(Name::of(FileKind::Index, *id))?;

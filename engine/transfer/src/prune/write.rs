@@ -74,9 +74,8 @@ impl Job<'_> {
         self.repository.save_sealed(FileKind::Index, &sealed)
     }
 
-    /// Before anything is removed: what was written is there, each with its size; and every new
-    /// index file reads back with the sum it is named by.
-    pub(super) fn must_be_there(&self, packs: &[NewPack], index_files: &[Id]) -> Result<()> {
+    /// Before an index names them: new packs are there, each with its size.
+    pub(super) fn must_be_there(&self, packs: &[NewPack]) -> Result<()> {
         let storage = self.repository.storage();
         let mut expected: HashMap<Id, u64> = packs.iter().map(|p| (p.id, p.bytes)).collect();
         storage.list(FileKind::Pack, &mut |id, bytes| {
@@ -89,6 +88,11 @@ impl Job<'_> {
             let why = format!("it was written with {bytes} bytes, and is not listed so");
             return Err(damaged(Name::of(FileKind::Pack, id), why));
         }
+        Ok(())
+    }
+
+    /// Before anything is removed: each new index file has the sum it is named by.
+    pub(super) fn must_read_back(&self, index_files: &[Id]) -> Result<()> {
         for id in index_files {
             self.repository.read_sealed(FileKind::Index, *id)?;
         }
