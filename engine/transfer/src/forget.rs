@@ -24,10 +24,13 @@ pub struct SnapshotFilter {
 
 impl SnapshotFilter {
     /// Whether a snapshot is meant.
-    pub fn fits(&self, snapshot: &Snapshot) -> bool {
+    pub fn fits(&self, snapshot: &SnapshotInfo) -> bool {
         (self.hosts.is_empty() || self.hosts.contains(&snapshot.hostname))
             && (self.tags.is_empty() || self.tags.iter().any(|t| has_tags(&snapshot.tags, t)))
-            && self.paths.iter().all(|path| snapshot.paths.contains(path))
+            && self
+                .paths
+                .iter()
+                .all(|path| snapshot.paths.iter().any(|p| p.as_os_str() == &path[..]))
     }
 }
 
@@ -141,7 +144,7 @@ fn by_policy(repository: &Repository, request: &ForgetRequest) -> Result<Vec<For
     };
     let GroupBy { host, paths, tags } = request.group_by;
     each_snapshot(repository, &mut |id, snapshot| {
-        if request.filter.fits(&snapshot) {
+        if request.filter.fits(&SnapshotInfo::of(id, &snapshot)) {
             let key = (
                 host.then(|| snapshot.hostname.clone()),
                 paths.then(|| sorted(&snapshot.paths)),
