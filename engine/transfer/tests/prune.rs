@@ -121,41 +121,59 @@ fn waste_stays_as_long_as_it_is_no_more_than_allowed() {
 }
 
 #[test]
-fn cut_off_after_any_change_nothing_is_lost_and_the_next_prune_ends_it() {
+fn killed_after_any_change_nothing_is_lost_and_the_next_prune_ends_it() {
+    cut_off_at_every_step(Fault::GoneFrom, true);
+}
+
+#[test]
+fn with_any_change_lost_nothing_else_is_and_the_next_prune_ends_it() {
+    cut_off_at_every_step(Fault::LoseAt, false);
+}
+
+#[test]
+fn with_any_change_failing_nothing_is_lost_and_the_next_prune_ends_it() {
+    cut_off_at_every_step(Fault::FailAt, false);
+}
+
+fn cut_off_at_every_step(fault: fn(usize) -> Fault, is_restic_asked: bool) {
     let place = Place::new();
     with_waste(&place);
     let template = place.path("template");
     fs::rename(place.path("repository"), &template).unwrap();
-    let faults = [Fault::GoneFrom, Fault::LoseAt, Fault::FailAt];
-    for (number, fault) in faults.into_iter().enumerate() {
-        let mut stopped = 0;
-        for step in 0.. {
-            assert!(step < CHANGES_MAX, "it never ends");
-            let _ = fs::remove_dir_all(place.path("repository"));
-            copy(&template, &place.path("repository"));
-            let faulty = Arc::new(Faulty::around(place.folder()));
-            let repository = place.open_on(faulty.clone());
-            faulty.inject(fault(step));
-            let ended = prune_all(&repository);
-            let is_done = faulty.changes() <= step;
-            faulty.heal();
-            unlock(&repository, true).unwrap();
-            must_be_whole(&place, &repository);
-            // What a kill leaves, restic judges at every step.
-            if number == 0 {
-                place.restic_must(&["check", "--read-data"]);
-            }
-            stopped += usize::from(ended.is_err());
-            prune_all(&repository).unwrap();
-            assert_eq!(prune_all(&repository).unwrap().bytes_freed(), 0, "step {step}");
-            if is_done {
-                break;
-            }
+    let mut stopped = 0;
+    for step in 0.. {
+        assert!(step < CHANGES_MAX, "it never ends");
+        let _ = fs::remove_dir_all(place.path("repository"));
+        copy(&template, &place.path("repository"));
+        let faulty = Arc::new(Faulty::around(place.folder()));
+        let repository = place.open_on(faulty.clone());
+        faulty.inject(fault(step));
+        let ended = prune_all(&repository);
+        let is_done = faulty.changes() <= step;
+        faulty.heal();
+        unlock(&repository, true).unwrap();
+        must_be_whole(&place, &repository);
+        if is_restic_asked {
+            place.restic_must(&["check", "--read-data"]);
         }
-        assert!(stopped >= 8, "only {stopped} were stopped");
-        must_be_whole(&place, &place.open_on(place.folder()));
-        restic_must_agree(&place);
+        stopped += usize::from(ended.is_err());
+        prune_all(&repository).unwrap();
+        assert!(packs_are_needed(&place, &repository), "step {step}");
+        if is_done {
+            break;
+        }
     }
+    assert!(stopped >= 8, "only {stopped} were stopped");
+    must_be_whole(&place, &place.open_on(place.folder()));
+    restic_must_agree(&place);
+}
+
+/// As many bytes as the two snapshots' blobs need, and no more than headers beside.
+fn packs_are_needed(place: &Place, repository: &Repository) -> bool {
+    let needed = engine_transfer::stats(repository, &[], &Cancel::new()).unwrap().raw_bytes;
+    let packs = list_all(place.folder().as_ref(), FileKind::Pack).unwrap();
+    let bytes: u64 = packs.iter().map(|(_, bytes)| bytes).sum();
+    (needed..needed + 5_000).contains(&bytes)
 }
 
 fn copy(from: &Path, to: &Path) {
