@@ -28,7 +28,7 @@ const INDEX_LOST: &str = "Make the index anew from the packs: `restic repair ind
                           (before version 0.16: `restic rebuild-index`).";
 const PACK_LOST: &str = "Have the disk and its cables tested. Then `restic repair packs` saves \
                          what is still readable; back up again afterwards.";
-const UNTIDY: &str = "Nothing is lost. `restic prune` removes what nobody needs.";
+const UNTIDY: &str = "Nothing is lost. `holdfast prune` removes what nobody needs.";
 
 /// What to check.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

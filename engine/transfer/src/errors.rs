@@ -167,7 +167,7 @@ impl TransferError {
             }
             Self::Locked { .. } => {
                 "Wait until the other program is done. If it died, its lock is ignored 30 minutes \
-                 after the time shown, or at once by `holdfast unlock` (as restic's `restic unlock`)."
+                 after the time shown, or at once by `holdfast unlock` or `restic unlock`."
             }
             Self::LockLost { .. } => {
                 "Check the connection to the destination, then run it again: what was stored is \

@@ -11,8 +11,10 @@
 //! Cut off before 4, new packs are waste the next prune takes; between 4 and 5, both indexes name
 //! packs that are there; after it, packs are left that no index names. Nothing is lost anywhere.
 //!
-//! **What grows:** 48 bytes and two bits for each blob in memory, some 200 bytes for each pack; the
-//! trees that are open. Packs are streamed. The lock is exclusive from beginning to end.
+//! **What grows:** in memory, for each blob of the index 48 bytes (up to twice that while it is
+//! read), two bits, and 4 bytes while the new index is written; 8 for each blob that is copied; some
+//! 200 for each pack; the trees that are open. Packs are streamed, one blob at a time. The lock is
+//! exclusive from beginning to end.
 
 mod copy;
 mod plan;

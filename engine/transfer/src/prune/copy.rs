@@ -70,7 +70,8 @@ impl Job<'_> {
         Ok(written)
     }
 
-    /// Reads a blob and verifies it: the copy at a place of the index or, if it is damaged, another.
+    /// Reads a blob and verifies it: the copy at a place of the index or, if that is damaged,
+    /// another.
     fn read_sound(
         &self,
         kind: BlobKind,
