@@ -12,9 +12,9 @@
 //! packs that are there; after it, packs are left that no index names. Nothing is lost anywhere.
 //!
 //! **What grows:** in memory, for each blob of the index 48 bytes (up to twice that while it is
-//! read), two bits, and 4 bytes while the new index is written; 8 for each blob that is copied; some
-//! 200 for each pack; the trees that are open. Packs are streamed, one blob at a time. The lock is
-//! exclusive from beginning to end.
+//! read), two bits, and 4 bytes while the new index is written; 8 for each blob that is copied;
+//! some 200 for each pack; the trees that are open. Packs are streamed, one blob at a time. The
+//! lock is exclusive from beginning to end.
 
 mod copy;
 mod plan;
