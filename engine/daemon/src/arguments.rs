@@ -1,5 +1,9 @@
 //! What the user typed, and nothing the world had to be asked for.
 
+mod upkeep;
+
+pub use upkeep::{Diff, Dump, Find, Forget, KeyCommand, Prune, Stats, Tag, TagList};
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -144,6 +148,29 @@ pub enum OverRepository {
         #[arg(long)]
         read_data: bool,
     },
+    /// Remove locks that nobody holds any more
+    Unlock {
+        /// Remove those of living programs, too, and unreadable ones
+        #[arg(long)]
+        remove_all: bool,
+    },
+    /// Passwords: list, add, remove, change
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Remove snapshots: those named, or those a policy does not keep
+    Forget(Forget),
+    /// Remove what no snapshot needs
+    Prune(Prune),
+    /// How much is in the repository, and what it takes
+    Stats(Stats),
+    /// Write a file, or a folder as a tar archive, to standard output
+    Dump(Dump),
+    /// Look for files and folders in snapshots
+    Find(Find),
+    /// What changed from one snapshot to another
+    Diff(Diff),
+    /// Change the tags of snapshots
+    Tag(Tag),
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,9 @@ impl From<TransferError> for Failure {
             TransferError::NoRepository { .. } => exit::NO_REPOSITORY,
             TransferError::Locked { .. } => exit::LOCKED,
             TransferError::WrongPassword { .. } => exit::WRONG_PASSWORD,
-            TransferError::Pattern { .. } | TransferError::NothingToBackUp => exit::WRONG_USE,
+            TransferError::Pattern { .. }
+            | TransferError::NothingToBackUp
+            | TransferError::KeyInUse { .. } => exit::WRONG_USE,
             _ => exit::FAILED,
         };
         let remedy = error.remedy();

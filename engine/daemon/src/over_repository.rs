@@ -1,5 +1,8 @@
 //! Commands over one repository, with restic's names, flags and exit codes.
 
+mod inspect;
+mod upkeep;
+
 use crate::arguments::{Backup, OverRepository, Restore};
 use crate::failure::{Failure, exit};
 use crate::output;
@@ -23,6 +26,15 @@ pub fn run(world: &World, command: OverRepository) -> Result<ExitCode, Failure> 
         OverRepository::Ls { snapshot } => ls(world, &snapshot),
         OverRepository::Restore(wanted) => restore(world, wanted),
         OverRepository::Check { read_data } => check(world, read_data),
+        OverRepository::Unlock { remove_all } => upkeep::unlock(world, remove_all),
+        OverRepository::Key(command) => upkeep::key(world, command),
+        OverRepository::Forget(wanted) => upkeep::forget(world, wanted),
+        OverRepository::Prune(wanted) => upkeep::prune(world, &wanted),
+        OverRepository::Stats(wanted) => inspect::stats(world, &wanted),
+        OverRepository::Dump(wanted) => inspect::dump(world, &wanted),
+        OverRepository::Find(wanted) => inspect::find(world, &wanted),
+        OverRepository::Diff(wanted) => inspect::diff(world, &wanted),
+        OverRepository::Tag(wanted) => upkeep::tag(world, wanted),
     }
 }
 

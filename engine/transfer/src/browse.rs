@@ -58,7 +58,7 @@ pub struct ListedNode {
 }
 
 impl SnapshotInfo {
-    fn of(id: Id, snapshot: &Snapshot) -> Self {
+    pub(crate) fn of(id: Id, snapshot: &Snapshot) -> Self {
         let time = &snapshot.time;
         Self {
             id,
@@ -199,7 +199,7 @@ pub fn ls(
     Ok(())
 }
 
-fn listed(path: PathBuf, node: &Node) -> ListedNode {
+pub(crate) fn listed(path: PathBuf, node: &Node) -> ListedNode {
     let target = (node.kind == NodeKind::Symlink).then(|| OsStr::from_bytes(&node.link_target));
     ListedNode {
         path,

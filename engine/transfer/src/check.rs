@@ -6,7 +6,7 @@
 //!
 //! What restic would call an error is damage here, too; what its `prune` tidies up is not.
 
-mod contents;
+pub(crate) mod contents;
 mod packs;
 
 use crate::locks::HeldLock;
@@ -28,7 +28,7 @@ const INDEX_LOST: &str = "Make the index anew from the packs: `restic repair ind
                           (before version 0.16: `restic rebuild-index`).";
 const PACK_LOST: &str = "Have the disk and its cables tested. Then `restic repair packs` saves \
                          what is still readable; back up again afterwards.";
-const UNTIDY: &str = "Nothing is lost. `restic prune` removes what nobody needs.";
+const UNTIDY: &str = "Nothing is lost. `holdfast prune` removes what nobody needs.";
 
 /// What to check.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

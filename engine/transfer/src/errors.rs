@@ -71,6 +71,37 @@ pub enum TransferError {
         /// Why none or not exactly one fits.
         reason: String,
     },
+    /// No key is meant by that text, or it is the one that must stay.
+    #[error("{reason}")]
+    NoKey {
+        /// Why none or not exactly one fits.
+        reason: String,
+    },
+    /// A key cannot be removed while it is the one in use.
+    #[error("key {} is the one in use", id.short())]
+    KeyInUse {
+        /// The key.
+        id: Id,
+    },
+    /// A policy that would leave nothing of a group.
+    #[error("the policy would keep none of the {snapshots} snapshots of a group")]
+    NothingKept {
+        /// How many would go.
+        snapshots: usize,
+    },
+    /// A path that is not in the snapshot, or is neither file nor folder there.
+    #[error("the snapshot has no file and no folder {}", path.display())]
+    NotInSnapshot {
+        /// The path.
+        path: PathBuf,
+    },
+    /// What was asked for could not be written out.
+    #[error("the output could not be written")]
+    Output {
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// A pattern of what to leave out or to restore makes no sense.
     #[error("`{pattern}` is not a pattern: {reason}")]
     Pattern {
@@ -136,7 +167,7 @@ impl TransferError {
             }
             Self::Locked { .. } => {
                 "Wait until the other program is done. If it died, its lock is ignored 30 minutes \
-                 after the time shown, or at once by `restic unlock`."
+                 after the time shown, or at once by `holdfast unlock` or `restic unlock`."
             }
             Self::LockLost { .. } => {
                 "Check the connection to the destination, then run it again: what was stored is \
@@ -148,6 +179,19 @@ impl TransferError {
             }
             Self::Storage(cause) => cause.remedy(),
             Self::NoSnapshot { .. } => "`holdfast snapshots` lists them; `latest` is the newest.",
+            Self::NoKey { .. } => "`holdfast key list` lists them.",
+            Self::KeyInUse { .. } => {
+                "Open the repository with another password to remove it, or change its password \
+                 with `holdfast key passwd`."
+            }
+            Self::NothingKept { .. } => {
+                "Nothing was removed. Keep something (`--keep-last 1`), or give \
+                 `--unsafe-allow-remove-all` if all shall go."
+            }
+            Self::NotInSnapshot { .. } => {
+                "`holdfast ls SNAPSHOT` lists what is in it, with whole paths."
+            }
+            Self::Output { .. } => "What was written until then is not whole: do it again.",
             Self::Pattern { .. } => "Write it as a shell does: `*.tmp`, `**/cache`, `/home/*/x`.",
             Self::Source { .. } => {
                 "Connect or mount its disk, or take the path out of the backup set. Nothing was \

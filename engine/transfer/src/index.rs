@@ -23,11 +23,11 @@ pub(crate) struct Location {
 
 /// One blob. 48 bytes.
 #[derive(Clone, Copy)]
-struct Record {
-    id: Id,
-    pack: u32,
+pub(crate) struct Record {
+    pub(crate) id: Id,
+    pub(crate) pack: u32,
     offset: u32,
-    length: u32,
+    pub(crate) length: u32,
     /// 0: not compressed.
     uncompressed_length: u32,
 }
@@ -43,7 +43,11 @@ impl Record {
         }
     }
 
-    fn location(&self, kind: BlobKind, packs: &[Id]) -> Location {
+    pub(crate) fn offset(&self) -> u32 {
+        self.offset
+    }
+
+    pub(crate) fn location(&self, kind: BlobKind, packs: &[Id]) -> Location {
         let uncompressed_length = NonZeroU32::new(self.uncompressed_length);
         let blob = SealedBlob { id: self.id, kind, length: self.length, uncompressed_length };
         let pack = packs.get(self.pack as usize).copied().unwrap_or(Id::ZERO);
@@ -112,6 +116,60 @@ impl IndexBuilder {
             records.shrink_to_fit();
         }
         Index { packs: self.packs, records: self.records, recent: RwLock::default() }
+    }
+}
+
+/// Every place of every blob, for whoever decides which of them are needed.
+impl IndexBuilder {
+    /// Sorts, and keeps all copies of a blob that is in several packs. Each pack has one number.
+    /// Packs that are not `there` are left out, and what lay in them.
+    pub(crate) fn finish_with_copies(mut self, there: &dyn Fn(&Id) -> bool) -> Index {
+        let mut numbers = HashMap::new();
+        let mut packs = Vec::new();
+        let known: Vec<Option<u32>> = self
+            .packs
+            .iter()
+            .map(|pack| {
+                there(pack).then(|| {
+                    *numbers.entry(*pack).or_insert_with(|| {
+                        packs.push(*pack);
+                        u32::try_from(packs.len() - 1).unwrap_or(u32::MAX)
+                    })
+                })
+            })
+            .collect();
+        for records in &mut self.records {
+            records.retain_mut(|record| match known[record.pack as usize] {
+                Some(number) => {
+                    record.pack = number;
+                    true
+                }
+                None => false,
+            });
+            records.sort_unstable_by_key(|record| (record.id, record.pack, record.offset));
+            records.dedup_by_key(|record| (record.id, record.pack, record.offset));
+            records.shrink_to_fit();
+        }
+        Index { packs, records: self.records, recent: RwLock::default() }
+    }
+}
+
+impl Index {
+    /// All packs, by their numbers.
+    pub(crate) fn packs(&self) -> &[Id] {
+        &self.packs
+    }
+
+    /// All blobs of a kind, copies beside each other.
+    pub(crate) fn records(&self, kind: BlobKind) -> &[Record] {
+        &self.records[place(kind)]
+    }
+
+    /// The place of a blob's first copy among the records of its kind.
+    pub(crate) fn first_place(&self, kind: BlobKind, id: &Id) -> Option<usize> {
+        let records = self.records(kind);
+        let at = records.partition_point(|record| record.id < *id);
+        records.get(at).filter(|record| record.id == *id).map(|_| at)
     }
 }
 

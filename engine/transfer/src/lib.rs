@@ -1,4 +1,5 @@
-//! Moving data between a computer's folders and a repository: backup, restore, check.
+//! Moving data between a computer's folders and a repository: backup, restore, check;
+//! and looking after the repository: keys, locks, forget, prune, tags.
 //!
 //! Everything starts with a [`Repository`], opened on a storage with a password. [`backup`],
 //! [`restore`] and [`check`] are pipelines of a few threads; every queue between them is bounded,
@@ -9,7 +10,8 @@
 //! snapshot that needs it; so whatever happens in between, no snapshot lacks data. What is restored
 //! was found to have the sums it is named by. Nothing is written outside a restore's target.
 //!
-//! **Not here:** flags, settings, printing, schedules, what to keep. Nor what the bytes of a
+//! **Not here:** flags, settings, printing, schedules. What to keep is decided
+//! in [`retention`], a function without a clock. Nor what the bytes of a
 //! repository look like: that is the repository room's.
 
 mod backup;
@@ -17,21 +19,40 @@ mod blobs;
 mod browse;
 mod budget;
 mod check;
+mod diff;
+mod dump;
 mod errors;
 mod events;
+mod find;
+mod forget;
 mod index;
+mod keys;
 mod locks;
 mod posix;
+mod prune;
 mod repository;
 mod restore;
+pub mod retention;
+mod stats;
+mod tag;
 
 pub use backup::{BackupOutcome, BackupRequest, ParentChoice, SourceProblem, backup};
 pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
 pub use check::{CheckReport, CheckRequest, Finding, check};
+pub use diff::{Change, diff};
+pub use dump::dump;
+pub use engine_repository::NodeKind;
 pub use errors::TransferError;
 pub use events::{Cancel, Event, Progress};
+pub use find::find;
+pub use forget::{ForgetGroup, ForgetReport, ForgetRequest, GroupBy, Kept, SnapshotFilter, forget};
+pub use keys::{KeyInfo, key_add, key_list, key_passwd, key_remove};
+pub use locks::unlock;
+pub use prune::{MaxUnused, PruneReport, PruneRequest, prune};
 pub use repository::{Repository, Who};
 pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
+pub use stats::{Stats, stats};
+pub use tag::{TagChange, tag};
 
 /// What the calls of this room answer.
 pub type Result<T> = std::result::Result<T, TransferError>;

@@ -155,6 +155,34 @@ fn look_for_others(repository: &Repository, exclusive: bool, own: Option<Id>) ->
     Ok(())
 }
 
+/// Removes locks nobody holds any more; with `remove_all` those of others too, who are then no
+/// longer safe. Says how many were removed. A lock that cannot be read is only removed with all.
+pub fn unlock(repository: &Repository, remove_all: bool) -> Result<usize> {
+    let storage = repository.storage();
+    let observer =
+        Observer { now: now(), hostname: &repository.who().hostname, is_alive: &is_alive };
+    let mut removed = 0;
+    for (id, _) in list_all(storage.as_ref(), FileKind::Lock)? {
+        let is_abandoned = || match repository.read_unpacked::<Lock>(FileKind::Lock, id) {
+            Ok(lock) => Ok(lock.is_stale(&observer)),
+            Err(TransferError::Damaged { .. }) => Ok(false),
+            Err(TransferError::Storage(StorageError::NotFound { .. })) => Ok(false),
+            Err(error) => Err(error),
+        };
+        if !remove_all && !is_abandoned()? {
+            continue;
+        }
+        match storage.remove(Name::of(FileKind::Lock, id)) {
+            Err(StorageError::NotFound { .. }) => {}
+            done => {
+                done?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
 /// Whether a process of this computer is alive. One of another user is.
 fn is_alive(pid: i64) -> bool {
     match i32::try_from(pid) {

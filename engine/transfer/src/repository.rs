@@ -44,6 +44,7 @@ pub struct Repository(Arc<Inner>);
 struct Inner {
     storage: Arc<dyn Storage>,
     key: Arc<MasterKey>,
+    key_id: Id,
     config: Config,
     chunker_kind: ChunkerKind,
     who: Who,
@@ -69,15 +70,7 @@ impl Repository {
         storage.create()?;
         let key =
             MasterKey::from_bytes(&random()?).map_err(|cause| unwritable("a master key", cause))?;
-        let maker = KeyMaker {
-            created: now(),
-            username: who.username.clone(),
-            hostname: who.hostname.clone(),
-        };
-        let salt = random::<SALT_BYTES>()?;
-        let key_file = KeyFile::create(&key, password, KdfCost::OURS, &salt, nonce()?, maker)
-            .and_then(|file| file.to_json())
-            .map_err(|cause| unwritable("the key", cause))?;
+        let key_file = key_file(&key, password, who)?;
         storage.write(Name::of(FileKind::Key, Id::of(&key_file)), &key_file)?;
         let mut broken = false;
         let polynomial = Polynomial::random(|| {
@@ -108,11 +101,12 @@ impl Repository {
             }
             sealed => sealed?,
         };
-        let (key, config) = unlock(storage.as_ref(), password, &sealed)?;
+        let (key_id, key, config) = unlock(storage.as_ref(), password, &sealed)?;
         let inner = Inner {
             chunker_kind: chunker_kind(sealed, &key),
             storage,
             key: Arc::new(key),
+            key_id,
             config,
             who: who.clone(),
             plan: *plan,
@@ -136,6 +130,11 @@ impl Repository {
 
     pub(crate) fn key(&self) -> &Arc<MasterKey> {
         &self.0.key
+    }
+
+    /// The key file that the password opened.
+    pub(crate) fn key_id(&self) -> Id {
+        self.0.key_id
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -198,8 +197,18 @@ impl Repository {
     }
 }
 
+/// The bytes of a key file that holds `key` for whoever knows `password`.
+pub(crate) fn key_file(key: &MasterKey, password: &str, who: &Who) -> Result<Vec<u8>> {
+    let maker =
+        KeyMaker { created: now(), username: who.username.clone(), hostname: who.hostname.clone() };
+    let salt = random::<SALT_BYTES>()?;
+    KeyFile::create(key, password, KdfCost::OURS, &salt, nonce()?, maker)
+        .and_then(|file| file.to_json())
+        .map_err(|cause| unwritable("the key", cause))
+}
+
 /// Finds the key that the password opens and that opens the config.
-fn unlock(storage: &dyn Storage, password: &str, sealed: &[u8]) -> Result<(MasterKey, Config)> {
+fn unlock(storage: &dyn Storage, password: &str, sealed: &[u8]) -> Result<(Id, MasterKey, Config)> {
     let mut worst = None;
     let mut is_any_refused = false;
     for (id, _) in list_all(storage, FileKind::Key)?.into_iter().take(KEYS_MAX) {
@@ -221,7 +230,7 @@ fn unlock(storage: &dyn Storage, password: &str, sealed: &[u8]) -> Result<(Maste
         };
         // A key left by a repository that was begun here and never finished opens nothing.
         match Config::open(&mut sealed.to_vec(), &key) {
-            Ok(config) => return Ok((key, config)),
+            Ok(config) => return Ok((id, key, config)),
             Err(cause @ ConfigError::Crypto(_)) if worst.is_none() => {
                 worst = Some(damaged(Name::CONFIG, cause));
             }

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 
 /// What the index says about a pack.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Known {
-    pub(super) blobs: u32,
+pub(crate) struct Known {
+    pub(crate) blobs: u32,
     /// The pack's size, as its blobs and its header add up.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The length at the end of a pack, and the seal of its header.
@@ -29,7 +29,7 @@ const ENTRY_BYTES: u64 = 37;
 const ENTRY_COMPRESSED_BYTES: u64 = 41;
 
 impl Known {
-    pub(super) fn add(&mut self, packed: &PackedBlob) {
+    pub(crate) fn add(&mut self, packed: &PackedBlob) {
         if self.blobs == 0 {
             self.bytes = PACK_END_BYTES;
         }

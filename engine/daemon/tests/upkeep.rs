@@ -1,0 +1,105 @@
+//! The program itself: a repository is looked after, and every answer has its exit code.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::write(place.path("password"), "first\n").unwrap();
+        fs::create_dir(place.path("source")).unwrap();
+        fs::write(place.path("source/file"), "content").unwrap();
+        place.must(&["init"]);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_holdfast"))
+            .arg("-r")
+            .arg(self.path("repository"))
+            .arg("--password-file")
+            .arg(self.path("password"))
+            .args(arguments)
+            .env_remove("HOLDFAST_MEMORY_BYTES")
+            .output()
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn must(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[track_caller]
+    fn must_fail(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn snapshots_are_forgotten_pruned_compared_and_looked_into() {
+    let place = Place::new();
+    let source = place.path("source");
+    place.must(&["backup", text(&source)]);
+    fs::write(source.join("file"), "other content").unwrap();
+    place.must(&["backup", "--tag", "second", text(&source)]);
+    let file = source.join("file");
+    assert_eq!(place.must(&["dump", "latest", text(&file)]), "other content");
+    assert!(place.must(&["dump", "latest", text(&source)]).contains("other content"));
+    assert!(place.must(&["find", "fil?"]).contains(text(&file)));
+    place.must_fail(1, &["find", "nothing"]);
+    let listed: serde_json::Value =
+        serde_json::from_str(&place.must(&["--json", "snapshots"])).unwrap();
+    let id = |number: usize| listed[number]["id"].as_str().unwrap().to_owned();
+    let changed = format!("M    {}\n", text(&file));
+    assert_eq!(place.must(&["diff", &id(0), &id(1)]), changed);
+    assert!(place.must_fail(2, &["forget"]).contains("what to do: say what to keep"));
+    let planned = place.must(&["forget", "--keep-last", "1", "--dry-run"]);
+    assert!(planned.contains("1 snapshots would be forgotten"), "{planned}");
+    place.must_fail(1, &["forget", "--keep-tag", "no such"]);
+    let done = place.must(&["forget", "--keep-last", "1", "--prune", "--max-unused", "0"]);
+    assert!(done.contains("1 snapshots forgotten") && done.contains("0 B not needed"), "{done}");
+    let stats: serde_json::Value = serde_json::from_str(&place.must(&["--json", "stats"])).unwrap();
+    assert_eq!((&stats["snapshots_count"], &stats["total_size"]), (&1.into(), &13.into()));
+    place.must(&["tag", "--add", "kept", "--remove", "second"]);
+    assert!(place.must(&["snapshots"]).contains("kept"));
+    place.must_fail(2, &["tag"]);
+    place.must(&["check", "--read-data"]);
+}
+
+#[test]
+fn passwords_are_changed_and_the_one_in_use_is_not_removed() {
+    let place = Place::new();
+    let new = place.path("new");
+    fs::write(&new, "second\n").unwrap();
+    let list = || -> serde_json::Value {
+        serde_json::from_str(&place.must(&["--json", "key", "list"])).unwrap()
+    };
+    let first = list()[0]["id"].as_str().unwrap().to_owned();
+    assert!(place.must_fail(2, &["key", "remove", &first]).contains("is the one in use"));
+    place.must(&["key", "add", "--new-password-file", text(&new)]);
+    assert_eq!(list().as_array().unwrap().len(), 2);
+    fs::write(place.path("password"), "second\n").unwrap();
+    place.must(&["key", "remove", &first[..10]]);
+    fs::write(&new, "third\n").unwrap();
+    place.must(&["key", "passwd", "--new-password-file", text(&new)]);
+    place.must_fail(12, &["key", "list"]);
+    fs::write(place.path("password"), "third\n").unwrap();
+    assert_eq!(list().as_array().unwrap().len(), 1);
+    assert!(place.must(&["unlock"]).contains("0 locks removed"));
+}

@@ -1,0 +1,175 @@
+//! Looking into snapshots and labelling them, with restic's answers beside ours.
+
+mod place;
+
+use engine_transfer::{
+    Cancel, Change, Repository, SnapshotInfo, TagChange, TransferError, diff, dump, find,
+    find_snapshot, snapshots, stats, tag,
+};
+use place::{Place, back_up, noise};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+fn latest(repository: &Repository) -> SnapshotInfo {
+    find_snapshot(repository, "latest").unwrap()
+}
+
+fn dumped(repository: &Repository, path: &Path) -> Result<Vec<u8>, TransferError> {
+    let mut out = Vec::new();
+    dump(repository, &latest(repository), path, &mut out, &Cancel::new()).map(|()| out)
+}
+
+#[test]
+fn a_file_is_dumped_as_its_bytes_and_what_is_no_file_or_folder_is_refused() {
+    let place = Place::new();
+    let source = place.source();
+    fs::write(source.join("large"), noise(20_000_000, 3)).unwrap();
+    symlink("large", source.join("link")).unwrap();
+    let repository = place.init();
+    back_up(&repository, &source);
+    for name in ["large", "folder/text", "empty"] {
+        let bytes = dumped(&repository, &source.join(name)).unwrap();
+        assert!(bytes == fs::read(source.join(name)).unwrap(), "{name}");
+    }
+    for name in ["link", "no such file", "large/below"] {
+        let refused = dumped(&repository, &source.join(name)).unwrap_err();
+        assert!(matches!(refused, TransferError::NotInSnapshot { .. }), "{name}: {refused}");
+    }
+}
+
+#[test]
+fn a_folder_is_dumped_as_an_archive_that_tar_unpacks_to_the_same_tree() {
+    let place = Place::new();
+    let source = place.source();
+    let long = "n".repeat(200);
+    fs::create_dir(source.join("folder").join(&long)).unwrap();
+    fs::write(source.join("folder").join(&long).join("deep"), "x").unwrap();
+    symlink("t".repeat(150), source.join("folder/link")).unwrap();
+    let repository = place.init();
+    back_up(&repository, &source);
+    let target = place.path("unpacked");
+    fs::create_dir(&target).unwrap();
+    fs::write(place.path("archive"), dumped(&repository, &source).unwrap()).unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(place.path("")).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+    };
+    run("tar", &["-xf", "archive", "-C", "unpacked"]);
+    run("diff", &["-r", "--no-dereference", "source", "unpacked"]);
+    let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let seconds =
+        |path: &Path| modified(path).duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let (original, unpacked) = (source.join("folder/text"), target.join("folder/text"));
+    assert_eq!(seconds(&original), seconds(&unpacked));
+}
+
+#[test]
+fn sums_are_restics() {
+    let place = Place::new();
+    let source = place.source();
+    fs::hard_link(source.join("folder/noise"), source.join("second name")).unwrap();
+    let repository = place.init();
+    back_up(&repository, &source);
+    fs::write(source.join("more"), noise(400_000, 8)).unwrap();
+    back_up(&repository, &source);
+    let ours = stats(&repository, &[], &Cancel::new()).unwrap();
+    let restics = |mode: &str| -> serde_json::Value {
+        let said = place.restic_must(&["stats", "--json", "--mode", mode]);
+        serde_json::from_str(said.lines().last().unwrap()).unwrap()
+    };
+    let (size, raw) = (restics("restore-size"), restics("raw-data"));
+    assert_eq!(ours.snapshots, 2);
+    assert_eq!(size["total_size"], ours.restore_bytes);
+    assert_eq!(size["total_file_count"], ours.nodes);
+    assert_eq!(
+        (&raw["total_size"], &raw["total_blob_count"]),
+        (&ours.raw_bytes.into(), &ours.blobs.into())
+    );
+    let named = stats(&repository, &[latest(&repository)], &Cancel::new()).unwrap();
+    assert!(named.snapshots == 1 && named.restore_bytes > ours.restore_bytes / 2);
+}
+
+#[test]
+fn a_difference_is_told_as_restic_tells_it() {
+    let place = Place::new();
+    let source = place.source();
+    fs::create_dir(source.join("goes")).unwrap();
+    fs::write(source.join("goes/too"), "x").unwrap();
+    fs::write(source.join("turns"), "x").unwrap();
+    let repository = place.init();
+    back_up(&repository, &source);
+    fs::remove_dir_all(source.join("goes")).unwrap();
+    fs::remove_file(source.join("turns")).unwrap();
+    fs::create_dir_all(source.join("turns/inner")).unwrap();
+    fs::write(source.join("turns/inner/file"), "y").unwrap();
+    fs::write(source.join("folder/text"), "other words").unwrap();
+    back_up(&repository, &source);
+    let all = snapshots(&repository).unwrap();
+    let mut ours = Vec::new();
+    let mut each = |change: Change, path: &Path, kind: engine_transfer::NodeKind| {
+        let slash = if kind == engine_transfer::NodeKind::Directory { "/" } else { "" };
+        ours.push(format!("{}    {}{slash}", change.letter(), path.display()));
+    };
+    diff(&repository, &all[0], &all[1], false, &mut each, &Cancel::new()).unwrap();
+    assert!(ours.iter().any(|line| line.ends_with("/turns/inner/file")), "{ours:?}");
+    let said = place.restic_must(&["diff", &all[0].id.to_string(), &all[1].id.to_string()]);
+    let is_change = |line: &&str| line.contains("    /");
+    let mut restics: Vec<_> = said.lines().filter(is_change).map(str::to_owned).collect();
+    // restic does not look into a folder that was a file; we tell what is in it, too.
+    ours.retain(|line| !line.contains("/turns/inner"));
+    restics.sort();
+    ours.sort();
+    assert_eq!(ours, restics);
+    assert!(ours.len() == 4, "{ours:?}");
+    let mut same = 0;
+    diff(&repository, &all[0], &all[0], true, &mut |_, _, _| same += 1, &Cancel::new()).unwrap();
+    assert_eq!(same, 0);
+}
+
+#[test]
+fn what_fits_is_found_in_every_snapshot_or_in_those_named() {
+    let place = Place::new();
+    let source = place.source();
+    let repository = place.init();
+    back_up(&repository, &source);
+    fs::write(source.join("folder/text.new"), "x").unwrap();
+    back_up(&repository, &source);
+    let found_in = |named: &[SnapshotInfo], pattern: &str| {
+        let mut paths = Vec::new();
+        let mut each = |_: &SnapshotInfo, node: engine_transfer::ListedNode| paths.push(node.path);
+        let patterns = [pattern.to_owned()];
+        find(&repository, named, &patterns, &mut each, &Cancel::new()).unwrap();
+        paths
+    };
+    let text = source.join("folder/text");
+    assert_eq!(found_in(&[], "text"), [text.clone(), text]);
+    assert_eq!(found_in(&[], "folder/*.new"), [source.join("folder/text.new")]);
+    assert_eq!(found_in(&[latest(&repository)], "text*").len(), 2);
+    assert_eq!(found_in(&[], "no such").len(), 0);
+}
+
+#[test]
+fn tags_are_put_on_and_taken_off_and_restic_sees_them() {
+    let place = Place::new();
+    let repository = place.init();
+    let first = back_up(&repository, &place.source()).snapshot;
+    let change = TagChange {
+        add: vec!["kept".into(), "kept".into()],
+        remove: vec!["guid:42".into()],
+        ..TagChange::default()
+    };
+    let changed = tag(&repository, &[latest(&repository)], &change).unwrap();
+    assert_eq!((changed.len(), changed[0].0), (1, first));
+    assert_eq!(latest(&repository).tags, ["kept"]);
+    assert!(tag(&repository, &[latest(&repository)], &change).unwrap().is_empty());
+    let said = place.restic_must(&["snapshots", "--json", "--tag", "kept"]);
+    assert!(said.contains(&format!("\"original\":\"{first}\"")), "{said}");
+    let change = TagChange { set: Some(vec![]), ..TagChange::default() };
+    tag(&repository, &[latest(&repository)], &change).unwrap();
+    assert_eq!(latest(&repository).tags, [""; 0]);
+    assert_eq!(snapshots(&repository).unwrap().len(), 1);
+    place.restic_must(&["check", "--read-data"]);
+}
