@@ -7,7 +7,8 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, propagate_version = true)]
 pub struct Arguments {
-    /// The repository: a folder, or file:///folder [environment: HOLDFAST_REPOSITORY]
+    /// The repository: a folder, file:///folder, or rest:https://user:password@host:8000/path
+    /// [environment: HOLDFAST_REPOSITORY]
     #[arg(short, long, global = true, value_name = "LOCATION")]
     pub repo: Option<String>,
 

@@ -20,7 +20,7 @@ pub use line::Patience;
 use crate::{Name, PackFile, Result, Storage, StorageError};
 use answer::Asked;
 use engine_repository::{FileKind, Id};
-use line::{Line, length_of};
+use line::{Line, length_of, path_of};
 use listing::{Broken, Listing};
 use spool::Spooled;
 use std::io::{BufReader, Read};
@@ -168,7 +168,7 @@ impl Storage for Rest {
             return Err(StorageError::NotFound { location: self.location(), name });
         }
         let asked = Asked { action: "remove a file", name: Some(name) };
-        let answer = self.line.ask("DELETE", &name.to_string())?;
+        let answer = self.line.ask("DELETE", &path_of(name))?;
         match answer.status() {
             status if status.is_success() => self.line.finish(answer),
             status => Err(self.line.refused(status, asked)),

@@ -3,6 +3,7 @@
 use super::address::Address;
 use super::answer::{Asked, refused, unreachable};
 use crate::{Name, Result, StorageError};
+use engine_repository::FileKind;
 use std::io::{self, Read};
 use std::time::Duration;
 use ureq::http::{Request, Response, StatusCode};
@@ -102,7 +103,7 @@ impl Line {
     ) -> Result<Response<Body>> {
         let range = range.map(|(first, last)| format!("bytes={first}-{last}"));
         let headers: Vec<_> = range.iter().map(|range| ("range", &**range)).collect();
-        let request = self.request("GET", &name.to_string(), &headers)?;
+        let request = self.request("GET", &path_of(name), &headers)?;
         self.run(request, self.patience.idle, bytes_max)
     }
 
@@ -128,7 +129,7 @@ impl Line {
     pub(super) fn upload(&self, name: Name, body: &mut dyn Read, bytes: u64) -> Result<()> {
         let asked = Asked { action: "store a file", name: Some(name) };
         let body = SendBody::from_reader(body);
-        let answer = self.send("POST", &name.to_string(), body, bytes)?;
+        let answer = self.send("POST", &path_of(name), body, bytes)?;
         match answer.status() {
             status if status.is_success() => self.finish(answer),
             StatusCode::FORBIDDEN => match self.size(name)? {
@@ -142,7 +143,7 @@ impl Line {
 
     pub(super) fn size(&self, name: Name) -> Result<Option<u64>> {
         let asked = Asked { action: "look for a file", name: Some(name) };
-        let answer = self.ask("HEAD", &name.to_string())?;
+        let answer = self.ask("HEAD", &path_of(name))?;
         match answer.status() {
             StatusCode::OK => match length_of(&answer) {
                 Some(bytes) => Ok(Some(bytes)),
@@ -208,4 +209,12 @@ impl Line {
 /// The length an answer says it has.
 pub(super) fn length_of(answer: &Response<Body>) -> Option<u64> {
     answer.headers().get("content-length")?.to_str().ok()?.parse().ok()
+}
+
+/// The path of a file below the repository. Unlike in a folder, packs are in no sub-folders.
+pub(super) fn path_of(name: Name) -> String {
+    match name.kind {
+        FileKind::Config => name.kind.folder().to_owned(),
+        kind => format!("{}/{}", kind.folder(), name.id),
+    }
 }

@@ -152,7 +152,7 @@ impl PackReader<'_> {
         self.buffer.resize(bytes, 0);
         match self.repository.storage().read_range(name, offset, &mut self.buffer) {
             Ok(()) => Ok(()),
-            Err(error @ StorageError::Gone { .. }) => Err(Wrong::Other(error.into())),
+            Err(error) if error.is_of_destination() => Err(Wrong::Other(error.into())),
             Err(error) => Err(Wrong::Pack(sentence(&error))),
         }
     }
