@@ -28,6 +28,14 @@ pub struct Arguments {
     #[arg(short, long, global = true)]
     pub quiet: bool,
 
+    /// Send no faster than this, in KiB a second
+    #[arg(long, global = true, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_upload: Option<u32>,
+
+    /// Fetch no faster than this, in KiB a second
+    #[arg(long, global = true, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_download: Option<u32>,
+
     /// How much memory to use, such as 64M; without it, what suits this computer
     #[arg(long, global = true, value_name = "SIZE")]
     pub memory: Option<String>,

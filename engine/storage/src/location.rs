@@ -11,6 +11,16 @@ pub struct Way {
     pub scratch: PathBuf,
     /// How fast.
     pub rates: Rates,
+    /// Whether to try again for a quarter of an hour what may work in a moment; or to give up soon,
+    /// as when somebody waits to see whether a server is there.
+    pub is_patient: bool,
+}
+
+impl Way {
+    /// The usual way: as fast as it goes, and patient.
+    pub fn over(scratch: PathBuf) -> Self {
+        Self { scratch, rates: Rates::default(), is_patient: true }
+    }
 }
 
 /// Opens the storage a location names: `/a/folder`, `a/folder`, `file:///a/folder` or
@@ -19,7 +29,7 @@ pub struct Way {
 ///
 /// Nothing is touched yet: whether the place exists shows at the first call.
 pub fn open(location: &str) -> Result<Arc<dyn Storage>, LocationError> {
-    open_by(location, &Way { scratch: std::env::temp_dir(), rates: Rates::default() })
+    open_by(location, &Way::over(std::env::temp_dir()))
 }
 
 /// Opens the storage a location names, as [`open`] does, to be gone to in this way.
@@ -50,6 +60,9 @@ fn named(location: &str, way: &Way) -> Result<Arc<dyn Storage>, LocationError> {
     }
     if let Some(address) = location.strip_prefix("rest:") {
         return match Address::parse(address) {
+            Ok(address) if !way.is_patient => {
+                Ok(Arc::new(Rest::at(address, &way.scratch, Patience::brief())))
+            }
             Ok(address) => {
                 let rest = Rest::at(address, &way.scratch, Patience::default());
                 Ok(Arc::new(Retrying::around(Arc::new(rest), Persistence::default())))

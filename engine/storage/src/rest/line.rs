@@ -46,6 +46,12 @@ impl Default for Patience {
 }
 
 impl Patience {
+    /// For somebody who waits for an answer in front of a screen.
+    pub fn brief() -> Self {
+        let seconds = Duration::from_secs(10);
+        Self { connect: seconds, idle: seconds, listing: seconds, ..Self::default() }
+    }
+
     /// For a transfer of so many bytes.
     fn for_bytes(&self, bytes: u64) -> Duration {
         self.idle + Duration::from_secs(bytes / self.bytes_per_second_min.max(1))

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 use engine_repository::chunker::CHUNK_BYTES_MAX;
 use engine_repository::pack::{PackTail, TAIL_BYTES, read_tail};
 use engine_repository::{BlobOpener, FileKind, Hasher, Id, PackedBlob};
-use engine_storage::{Name, StorageError};
+use engine_storage::Name;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
