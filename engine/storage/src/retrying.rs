@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::{Name, PackFile, Result, Storage, StorageError, SystemClock};
 use engine_repository::{FileKind, Id};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A listing that broke off is begun anew when no more than this was told of it: what was told is
@@ -27,6 +28,8 @@ pub struct Persistence {
     pub wait_max: Duration,
     /// No try begins later than this after the first.
     pub time_max: Duration,
+    /// The same while the destination never answered: it is more likely misnamed than busy.
+    pub time_unseen_max: Duration,
     /// What time it is, and how to wait.
     pub clock: Arc<dyn Clock>,
     /// An even chance among all numbers.
@@ -39,6 +42,7 @@ impl Default for Persistence {
             wait_first: Duration::from_millis(500),
             wait_max: Duration::from_secs(60),
             time_max: Duration::from_secs(15 * 60),
+            time_unseen_max: Duration::from_secs(30),
             clock: Arc::new(SystemClock::begin()),
             chance: Arc::new(|| {
                 let mut bytes = [0; 4];
@@ -55,7 +59,11 @@ impl Default for Persistence {
 impl Persistence {
     /// Does `attempt` until it works, fails for good, or the time is over. `attempt` is told
     /// whether one before it failed.
-    fn keep_trying<T>(&self, mut attempt: impl FnMut(bool) -> Result<T>) -> Result<T> {
+    fn keep_trying<T>(
+        &self,
+        time_max: Duration,
+        mut attempt: impl FnMut(bool) -> Result<T>,
+    ) -> Result<T> {
         let begun = self.clock.now();
         let mut span = self.wait_first;
         let mut is_again = false;
@@ -65,7 +73,7 @@ impl Persistence {
                 other => return other,
             };
             let wait = span.mul_f64(f64::from((self.chance)()) / f64::from(u32::MAX));
-            if self.clock.now().saturating_sub(begun) + wait > self.time_max {
+            if self.clock.now().saturating_sub(begun) + wait > time_max {
                 return Err(error);
             }
             self.clock.sleep(wait);
@@ -79,12 +87,26 @@ impl Persistence {
 pub struct Retrying {
     inner: Arc<dyn Storage>,
     persistence: Persistence,
+    was_seen: AtomicBool,
 }
 
 impl Retrying {
     /// A storage that does what `inner` does, and tries again.
     pub fn around(inner: Arc<dyn Storage>, persistence: Persistence) -> Self {
-        Self { inner, persistence }
+        Self { inner, persistence, was_seen: AtomicBool::new(false) }
+    }
+
+    fn keep_trying<T>(&self, attempt: impl FnMut(bool) -> Result<T>) -> Result<T> {
+        let persistence = &self.persistence;
+        let time_max = match self.was_seen.load(Ordering::Relaxed) {
+            true => persistence.time_max,
+            false => persistence.time_unseen_max,
+        };
+        let answer = persistence.keep_trying(time_max, attempt);
+        if !answer.as_ref().is_err_and(StorageError::is_passing) {
+            self.was_seen.store(true, Ordering::Relaxed);
+        }
+        answer
     }
 }
 
@@ -94,13 +116,13 @@ impl Storage for Retrying {
     }
 
     fn create(&self) -> Result<()> {
-        self.persistence.keep_trying(|_| self.inner.create())
+        self.keep_trying(|_| self.inner.create())
     }
 
     fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64) -> Result<()>) -> Result<()> {
         let mut told: Vec<Id> = Vec::new();
         let mut is_told_too_much = false;
-        self.persistence.keep_trying(|is_again| {
+        self.keep_trying(|is_again| {
             if is_again {
                 told.sort_unstable();
             }
@@ -129,15 +151,15 @@ impl Storage for Retrying {
     }
 
     fn read(&self, name: Name, bytes_max: u64) -> Result<Vec<u8>> {
-        self.persistence.keep_trying(|_| self.inner.read(name, bytes_max))
+        self.keep_trying(|_| self.inner.read(name, bytes_max))
     }
 
     fn read_range(&self, name: Name, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.persistence.keep_trying(|_| self.inner.read_range(name, offset, buffer))
+        self.keep_trying(|_| self.inner.read_range(name, offset, buffer))
     }
 
     fn write(&self, name: Name, bytes: &[u8]) -> Result<()> {
-        self.persistence.keep_trying(|is_again| match self.inner.write(name, bytes) {
+        self.keep_trying(|is_again| match self.inner.write(name, bytes) {
             Err(error @ StorageError::AlreadyExists { .. }) if is_again => {
                 match self.inner.read(name, bytes.len() as u64) {
                     Ok(found) if found == bytes => Ok(()),
@@ -150,19 +172,19 @@ impl Storage for Retrying {
     }
 
     fn create_pack(&self) -> Result<Box<dyn PackFile>> {
-        let inner = self.persistence.keep_trying(|_| self.inner.create_pack())?;
+        let inner = self.keep_trying(|_| self.inner.create_pack())?;
         Ok(Box::new(RetryingPack { inner, persistence: self.persistence.clone() }))
     }
 
     fn remove(&self, name: Name) -> Result<()> {
-        self.persistence.keep_trying(|is_again| match self.inner.remove(name) {
+        self.keep_trying(|is_again| match self.inner.remove(name) {
             Err(StorageError::NotFound { .. }) if is_again => Ok(()),
             other => other,
         })
     }
 
     fn size(&self, name: Name) -> Result<Option<u64>> {
-        self.persistence.keep_trying(|_| self.inner.size(name))
+        self.keep_trying(|_| self.inner.size(name))
     }
 }
 
@@ -178,6 +200,7 @@ impl PackFile for RetryingPack {
     }
 
     fn settle(&mut self, id: Id) -> Result<()> {
-        self.persistence.keep_trying(|_| self.inner.settle(id))
+        let time_max = self.persistence.time_max;
+        self.persistence.keep_trying(time_max, |_| self.inner.settle(id))
     }
 }

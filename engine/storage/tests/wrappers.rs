@@ -168,6 +168,13 @@ fn a_storage_that_tries_again_or_keeps_to_a_rate_conforms() {
 fn waits_double_up_to_a_minute_and_end_after_a_quarter_of_an_hour() {
     let place = a_place(u32::MAX);
     place.meets(&[Meets::Refusal; 100]);
+    assert!(place.retrying.size(NAME).is_err());
+    let first = place.clock.now();
+    assert!(first <= Duration::from_secs(30), "one that never answered is given up soon");
+    place.clock.0.lock().unwrap().clear();
+    place.meets(&[]);
+    place.retrying.size(NAME).unwrap();
+    place.meets(&[Meets::Refusal; 100]);
     let answer = place.retrying.size(NAME);
     assert!(matches!(answer, Err(StorageError::Unreachable { .. })), "{answer:?}");
     let waits = place.clock.waits();

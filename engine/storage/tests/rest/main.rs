@@ -41,7 +41,7 @@ impl Clock for QuickClock {
 fn untiring() -> Persistence {
     let clock = Arc::new(QuickClock::default());
     let time_max = Duration::from_secs(1_000_000);
-    Persistence { clock, time_max, ..Persistence::default() }
+    Persistence { clock, time_max, time_unseen_max: time_max, ..Persistence::default() }
 }
 
 /// What the suite writes is not named by its sum, so the server may not look.
@@ -169,11 +169,12 @@ fn a_repository_that_was_deleted_is_gone_and_not_empty() {
 fn a_server_that_was_stopped_is_unreachable_for_as_long_as_we_try() {
     let server = Server::start(&[], None);
     let storage = Arc::new(at(server.address, "repository"));
-    storage.create().unwrap();
-    drop(server);
     let clock = Arc::new(QuickClock::default());
     let persistence = Persistence { clock: clock.clone(), ..Persistence::default() };
-    let answer = Retrying::around(storage, persistence).size(Name::CONFIG);
+    let retrying = Retrying::around(storage, persistence);
+    retrying.create().unwrap();
+    drop(server);
+    let answer = retrying.size(Name::CONFIG);
     assert!(matches!(answer, Err(StorageError::Unreachable { .. })), "{answer:?}");
     let waited = clock.now();
     let (least, most) = (Duration::from_secs(13 * 60), Duration::from_secs(15 * 60));
