@@ -29,11 +29,11 @@ pub struct Arguments {
     pub quiet: bool,
 
     /// Send no faster than this, in KiB a second
-    #[arg(long, global = true, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate())]
     pub limit_upload: Option<u32>,
 
     /// Fetch no faster than this, in KiB a second
-    #[arg(long, global = true, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate())]
     pub limit_download: Option<u32>,
 
     /// How much memory to use, such as 64M; without it, what suits this computer
@@ -190,4 +190,9 @@ pub struct Restore {
     /// Restore only what fits this pattern, and what is below it; may be given several times
     #[arg(short, long = "include", value_name = "PATTERN")]
     pub includes: Vec<String>,
+}
+
+/// KiB a second; none at all is no rate.
+fn rate() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
