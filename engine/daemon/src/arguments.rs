@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, propagate_version = true)]
 pub struct Arguments {
-    /// The repository: a folder, or file:///folder [environment: HOLDFAST_REPOSITORY]
+    /// The repository: a folder, file:///folder, or rest:https://user:password@host:8000/path
+    /// [environment: HOLDFAST_REPOSITORY]
     #[arg(short, long, global = true, value_name = "LOCATION")]
     pub repo: Option<String>,
 
@@ -30,6 +31,14 @@ pub struct Arguments {
     /// Print nothing but errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
+
+    /// Send no faster than this, in KiB a second
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate())]
+    pub limit_upload: Option<u32>,
+
+    /// Fetch no faster than this, in KiB a second
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate())]
+    pub limit_download: Option<u32>,
 
     /// How much memory to use, such as 64M; without it, what suits this computer
     #[arg(long, global = true, value_name = "SIZE")]
@@ -208,4 +217,9 @@ pub struct Restore {
     /// Restore only what fits this pattern, and what is below it; may be given several times
     #[arg(short, long = "include", value_name = "PATTERN")]
     pub includes: Vec<String>,
+}
+
+/// KiB a second; none at all is no rate.
+fn rate() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }

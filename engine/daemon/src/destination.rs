@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::settings::Destination;
 use crate::world::{self, who_we_are};
 use engine_contract::control::{AddDestination, DestinationState};
+use engine_storage::{Rates, Way, open_by, without_secret};
 use engine_transfer::{Repository, TransferError, Who};
 
 /// Bits of chance in a password we make: 20 bytes, written in 32 letters and digits.
@@ -22,7 +23,7 @@ pub fn add(daemon: &Daemon, wanted: AddDestination) -> Result<DestinationState, 
         repository_id: String::new(),
     };
     daemon.known().settings.clone().add_destination(probe)?;
-    let storage = engine_storage::open(&wanted.location)?;
+    let storage = open_by(&wanted.location, &way(daemon, true)?)?;
     let who = who(daemon);
     let (repository, password) = match wanted.password {
         Some(password) => {
@@ -48,13 +49,16 @@ pub fn add(daemon: &Daemon, wanted: AddDestination) -> Result<DestinationState, 
         repository_id: repository.id().to_string(),
     };
     daemon.change_settings(|settings| settings.add_destination(destination.clone()))?;
-    daemon.log(&format!("destination {} added: {}", destination.name, destination.location));
+    let place = without_secret(&destination.location);
+    daemon.log(&format!("destination {} added: {place}", destination.name));
     Ok(state(daemon, &destination))
 }
 
 /// A destination as it stands. Its config is looked at, nothing is decrypted.
 pub fn state(daemon: &Daemon, destination: &Destination) -> DestinationState {
-    let cannot_connect = match engine_storage::open(&destination.location) {
+    let opened = way(daemon, false)
+        .and_then(|way| open_by(&destination.location, &way).map_err(Failure::from));
+    let cannot_connect = match opened {
         Err(error) => Some(error.to_string()),
         Ok(storage) => match storage.size(engine_storage::Name::CONFIG) {
             Ok(_) => None,
@@ -63,7 +67,7 @@ pub fn state(daemon: &Daemon, destination: &Destination) -> DestinationState {
     };
     DestinationState {
         name: destination.name.clone(),
-        location: destination.location.clone(),
+        location: without_secret(&destination.location),
         repository_id: destination.repository_id.clone(),
         password_file: daemon.home.password_file(&destination.name),
         cannot_connect,
@@ -73,13 +77,13 @@ pub fn state(daemon: &Daemon, destination: &Destination) -> DestinationState {
 /// Opens a destination, and makes sure that it holds the repository it held before.
 pub fn open(daemon: &Daemon, destination: &Destination) -> Result<Repository, Failure> {
     let password = world::read_password(&daemon.home.password_file(&destination.name))?;
-    let storage = engine_storage::open(&destination.location)?;
+    let storage = open_by(&destination.location, &way(daemon, true)?)?;
     let repository = Repository::open(storage, &password, &who(daemon), &daemon.memory)?;
     let found = repository.id().to_string();
     if found != destination.repository_id {
         return Err(Failure::new(format!(
             "{} holds repository {}, not {} as before",
-            destination.location,
+            repository.location(),
             &found[..10],
             destination.repository_id.get(..10).unwrap_or_default()
         ))
@@ -89,6 +93,18 @@ pub fn open(daemon: &Daemon, destination: &Destination) -> Result<Repository, Fa
         ));
     }
     Ok(repository)
+}
+
+/// How to go to a destination: packs on their way to a server wait in the cache, since `/tmp` of a
+/// NAS is small.
+fn way(daemon: &Daemon, is_patient: bool) -> Result<Way, Failure> {
+    let scratch = daemon.home.layout().cache();
+    std::fs::create_dir_all(&scratch).map_err(|error| {
+        Failure::new(format!("could not create the folder {}", scratch.display()))
+            .because(error)
+            .remedy("give the user the daemon runs as permission to write there")
+    })?;
+    Ok(Way { scratch, rates: Rates::default(), is_patient })
 }
 
 /// Who works in a repository, for its locks.

@@ -43,13 +43,13 @@ fn who(world: &World) -> Who {
 }
 
 fn open(world: &World) -> Result<Repository, Failure> {
-    let storage = engine_storage::open(world.repository()?)?;
+    let storage = engine_storage::open_by(world.repository()?, &world.way)?;
     let password = world.password()?;
     Ok(Repository::open(storage, &password, &who(world), &world.memory)?)
 }
 
 fn init(world: &World) -> Result<ExitCode, Failure> {
-    let storage = engine_storage::open(world.repository()?)?;
+    let storage = engine_storage::open_by(world.repository()?, &world.way)?;
     let password = world.password()?;
     let repository = Repository::init(storage, &password, &who(world), &world.memory)?;
     let id = repository.id().to_string();

@@ -5,6 +5,7 @@ use crate::failure::{Failure, exit};
 use engine_contract::layout::Layout;
 use engine_contract::memory::{Facts, MIB, MemoryPlan, parse_size};
 use engine_contract::{environment, memory};
+use engine_storage::{Rates, Way};
 use engine_transfer::Who;
 use std::env;
 use std::ffi::OsString;
@@ -21,6 +22,8 @@ pub struct World {
     repository: Option<String>,
     password_file: Option<PathBuf>,
     home: Option<PathBuf>,
+    /// How to go to the repository.
+    pub way: Way,
     /// How much memory to use.
     pub memory: MemoryPlan,
     /// Where to say that the daemon is ready.
@@ -56,6 +59,14 @@ impl World {
                 .or_else(|| path(environment::HOME))
                 .or_else(|| home_beside(&env::current_exe().ok()?))
                 .or_else(|| Some(path("HOME")?.join(".local/state/holdfast"))),
+            way: Way {
+                scratch: path("TMPDIR").unwrap_or_else(scratch),
+                rates: Rates {
+                    up: arguments.limit_upload.map(bytes_per_second),
+                    down: arguments.limit_download.map(bytes_per_second),
+                },
+                is_patient: true,
+            },
             memory: memory_plan(arguments.memory.as_deref(), variable(environment::MEMORY_BYTES))?,
             ready_descriptor: variable(environment::READY_DESCRIPTOR)
                 .and_then(|value| text(value).parse().ok())
@@ -103,6 +114,16 @@ impl World {
         })?;
         Ok(Layout::below(home))
     }
+}
+
+/// Where packs wait on their way to a server: on a disk. `/tmp` of a NAS is a piece of its memory.
+fn scratch() -> PathBuf {
+    let on_disk = Path::new("/var/tmp");
+    if on_disk.is_dir() { on_disk.into() } else { env::temp_dir() }
+}
+
+fn bytes_per_second(kib: u32) -> u32 {
+    kib.saturating_mul(1024)
 }
 
 /// Who works in a repository, for its locks.

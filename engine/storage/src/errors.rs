@@ -73,6 +73,56 @@ pub enum StorageError {
         #[source]
         cause: io::Error,
     },
+    /// The server does not answer, or the connection broke.
+    #[error("the server of {location} cannot be reached")]
+    Unreachable {
+        /// The destination.
+        location: String,
+        /// What the network said.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server says that it failed, or that it is too busy.
+    #[error("the server of {location} could not {action}: it answered {status}")]
+    ServerFailed {
+        /// The destination.
+        location: String,
+        /// What was asked of it.
+        action: &'static str,
+        /// The HTTP status it answered with.
+        status: u16,
+    },
+    /// The server does not accept the user and password, or wants some and got none.
+    #[error("the server of {location} does not accept the user and password")]
+    Unauthorized {
+        /// The destination.
+        location: String,
+    },
+    /// The server knows the user, and does not let it.
+    #[error("the server of {location} does not let this user {action}")]
+    Forbidden {
+        /// The destination.
+        location: String,
+        /// What was asked of it.
+        action: &'static str,
+    },
+    /// The server cannot show that it is the one that was named.
+    #[error("the server of {location} has no certificate that can be trusted")]
+    Untrusted {
+        /// The destination.
+        location: String,
+        /// What is wrong with it.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something answers, but not as a server of restic's protocol does.
+    #[error("{location} is no server of restic repositories: {reason}")]
+    Foreign {
+        /// The destination.
+        location: String,
+        /// What it did.
+        reason: String,
+    },
     /// Anything else the system reported.
     #[error("could not {action} {}", path.display())]
     Io {
@@ -109,6 +159,31 @@ impl StorageError {
         }
     }
 
+    /// Whether the same may work in a moment, with nobody doing anything.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::ServerFailed { .. } | Self::Io { .. })
+    }
+
+    /// Whether it says something about the way to the destination, and nothing about the file.
+    pub fn is_of_destination(&self) -> bool {
+        match self {
+            Self::Gone { .. }
+            | Self::Unreachable { .. }
+            | Self::ServerFailed { .. }
+            | Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Untrusted { .. }
+            | Self::Foreign { .. } => true,
+            Self::NotFound { .. }
+            | Self::AlreadyExists { .. }
+            | Self::TooLarge { .. }
+            | Self::Short { .. }
+            | Self::Full { .. }
+            | Self::Denied { .. }
+            | Self::Io { .. } => false,
+        }
+    }
+
     /// What the owner can do.
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -130,6 +205,31 @@ impl StorageError {
             Self::Denied { .. } => {
                 "Give this user permission to read and write there; check that the volume is \
                  not mounted read-only."
+            }
+            Self::Unreachable { .. } => {
+                "Check that the server runs and that its name, port and the network are right, \
+                 then run it again: what was stored completely is kept and not sent twice."
+            }
+            Self::ServerFailed { .. } => {
+                "Look in the log of the server for the reason, then run it again: what was \
+                 stored completely is kept and not sent twice."
+            }
+            Self::Unauthorized { .. } => {
+                "Write user and password into the location, as in \
+                 `rest:https://user:password@host:8000/path`; where every user has a place of \
+                 its own, the path begins with the user's name."
+            }
+            Self::Forbidden { .. } => {
+                "Ask whoever runs the server: it may only allow adding (`--append-only`), or \
+                 keep this path for another user."
+            }
+            Self::Untrusted { .. } => {
+                "Give the server a certificate of a known authority for the name in the \
+                 location, and check that the clocks of both machines are right."
+            }
+            Self::Foreign { .. } => {
+                "Check host, port and path of the location: what answers there is something \
+                 else, or a proxy in between changes requests."
             }
             Self::Io { .. } => {
                 "Try again; if it fails again, look in the system's log for errors of the disk \

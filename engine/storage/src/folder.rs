@@ -148,7 +148,7 @@ impl Storage for Folder {
         let folder = path.parent().unwrap_or(&self.place.root);
         let mut temporary = Temporary::create(&self.place, folder)?;
         temporary.append(bytes)?;
-        temporary.settle(name)
+        temporary.settle_as(name)
     }
 
     fn create_pack(&self) -> Result<Box<dyn PackFile>> {
@@ -330,7 +330,7 @@ impl Temporary {
     }
 
     /// Steps 2 to 4 of the module's story.
-    fn settle(self, name: Name) -> Result<()> {
+    fn settle_as(&self, name: Name) -> Result<()> {
         let place = &self.place;
         let mode = Permissions::from_mode(place.file_mode());
         // File systems without permissions refuse; nothing depends on it.
@@ -360,11 +360,13 @@ impl PackFile for Temporary {
         Temporary::append(self, bytes)
     }
 
-    fn commit(self: Box<Self>, id: Id) -> Result<()> {
-        let (place, name) = (self.place.clone(), Name::of(FileKind::Pack, id));
+    fn settle(&mut self, id: Id) -> Result<()> {
+        let name = Name::of(FileKind::Pack, id);
         let written = self.file.metadata().map(|found| found.len()).unwrap_or(0);
-        match self.settle(name) {
-            Err(StorageError::AlreadyExists { .. }) if place.open(name)?.2 == written => Ok(()),
+        match self.settle_as(name) {
+            Err(StorageError::AlreadyExists { .. }) if self.place.open(name)?.2 == written => {
+                Ok(())
+            }
             other => other,
         }
     }

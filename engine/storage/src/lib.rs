@@ -1,28 +1,39 @@
 //! Destinations as byte stores: places that keep the files of a repository.
 //!
 //! A [`Storage`] lists, reads, writes and removes whole files by [`Name`], and takes packs as
-//! streams. [`Folder`] is one: a folder with restic's layout, on any file system. What every
-//! storage must do is written down as a test that runs against each of them, the failing one
-//! included (`conformance`, behind the feature `testing`).
+//! streams. [`Folder`] is one: a folder with restic's layout, on any file system. [`Rest`] is
+//! another: a server of restic's REST protocol. [`Retrying`] wraps one and tries again what may
+//! work in a moment; [`Throttled`] wraps one and leaves others room on the line. What every storage
+//! must do is written down as a test that runs against each of them, the failing one included
+//! (`conformance`, behind the feature `testing`).
 //!
 //! **Invariant:** a file is there completely or not at all, under its final name, and stays after
 //! a power cut once `write` or `commit` returned. No file is ever overwritten. A destination that
 //! vanished (unplugged, unmounted, deleted) is reported as [`StorageError::Gone`] and never
-//! created again by a write.
+//! created again by a write. No message holds a password. Whatever a server sends is bounded, in
+//! bytes and in time.
 //!
 //! **Not here:** what the bytes mean. Nothing in this room has a key.
 
+mod clock;
 mod errors;
 mod folder;
 mod location;
 mod name;
+mod rest;
+mod retrying;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod throttled;
 
+pub use clock::{Clock, SystemClock};
 pub use errors::StorageError;
 pub use folder::Folder;
-pub use location::{LocationError, open};
+pub use location::{LocationError, Way, open, open_by, without_secret};
 pub use name::Name;
+pub use rest::{Address, AddressError, Patience, Rest};
+pub use retrying::{Persistence, Retrying};
+pub use throttled::{Rates, Throttled};
 
 use engine_repository::{FileKind, Id};
 
@@ -69,7 +80,15 @@ pub trait PackFile: Send {
 
     /// Makes the pack durable and visible under its id. A pack of the same id that is already
     /// there is kept, and the new one dropped: the same id means the same bytes.
-    fn commit(self: Box<Self>, id: Id) -> Result<()>;
+    ///
+    /// After an error the pack is still held, so that it can be settled again; after `Ok` nothing
+    /// may be asked of it.
+    fn settle(&mut self, id: Id) -> Result<()>;
+
+    /// [`PackFile::settle`], and done with it.
+    fn commit(mut self: Box<Self>, id: Id) -> Result<()> {
+        self.settle(id)
+    }
 }
 
 /// Reads the whole listing of a kind into memory. For kinds known to be few.

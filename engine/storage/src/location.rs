@@ -1,14 +1,51 @@
 //! How an owner writes where a repository is.
 
-use crate::{Folder, Storage};
-use std::path::Path;
+use crate::{Address, Folder, Patience, Persistence, Rates, Rest, Retrying, Storage, Throttled};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Opens the storage a location names: `/a/folder`, `a/folder` or `file:///a/folder`.
+/// How to go to a destination, wherever it is.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// A folder on this machine for packs on their way to a server; some of them at a time.
+    pub scratch: PathBuf,
+    /// How fast.
+    pub rates: Rates,
+    /// Whether to try again for a quarter of an hour what may work in a moment; or to give up soon,
+    /// as when somebody waits to see whether a server is there.
+    pub is_patient: bool,
+}
+
+impl Way {
+    /// The usual way: as fast as it goes, and patient.
+    pub fn over(scratch: PathBuf) -> Self {
+        Self { scratch, rates: Rates::default(), is_patient: true }
+    }
+}
+
+/// Opens the storage a location names: `/a/folder`, `a/folder`, `file:///a/folder` or
+/// `rest:https://user:password@host:8000/path`. Packs wait in the system's folder for temporary
+/// files; see [`open_by`] for another.
 ///
 /// Nothing is touched yet: whether the place exists shows at the first call.
 pub fn open(location: &str) -> Result<Arc<dyn Storage>, LocationError> {
-    let refuse = |reason| Err(LocationError { text: location.chars().take(200).collect(), reason });
+    open_by(location, &Way::over(std::env::temp_dir()))
+}
+
+/// Opens the storage a location names, as [`open`] does, to be gone to in this way.
+pub fn open_by(location: &str, way: &Way) -> Result<Arc<dyn Storage>, LocationError> {
+    let storage = named(location, way)?;
+    if way.rates == Rates::default() {
+        return Ok(storage);
+    }
+    Ok(Arc::new(Throttled::around(storage, way.rates)))
+}
+
+fn named(location: &str, way: &Way) -> Result<Arc<dyn Storage>, LocationError> {
+    let refuse = |reason| {
+        let text = without_secret(location).chars().take(200).collect();
+        Err(LocationError { text, reason })
+    };
     if location.is_empty() {
         return refuse("it is empty");
     }
@@ -21,14 +58,44 @@ pub fn open(location: &str) -> Result<Arc<dyn Storage>, LocationError> {
             false => refuse("after `file://` comes an absolute path, as in `file:///volume1/b`"),
         };
     }
+    if let Some(address) = location.strip_prefix("rest:") {
+        return match Address::parse(address) {
+            Ok(address) if !way.is_patient => {
+                Ok(Arc::new(Rest::at(address, &way.scratch, Patience::brief())))
+            }
+            Ok(address) => {
+                let rest = Rest::at(address, &way.scratch, Patience::default());
+                Ok(Arc::new(Retrying::around(Arc::new(rest), Persistence::default())))
+            }
+            Err(reason) => refuse(reason.0),
+        };
+    }
     let is_scheme = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     };
     match location.split_once(':') {
-        Some((scheme, _)) if is_scheme(scheme) => {
-            refuse("only folders exist now, as in `/volume1/backup` or `file:///volume1/backup`")
-        }
+        Some((scheme, _)) if is_scheme(scheme) => refuse(
+            "only folders and REST servers exist now, as in `/volume1/backup` or \
+             `rest:https://host:8000/backup`",
+        ),
         _ => Ok(Arc::new(Folder::at(Path::new(location)))),
+    }
+}
+
+/// The location with `***` in place of a password, fit for a message or a log.
+pub fn without_secret(location: &str) -> String {
+    let Some(authority) = location.find("://").map(|at| at + "://".len()) else {
+        return location.into();
+    };
+    let is_folder = location.starts_with("file://") || location.starts_with(['/', '.']);
+    let (before, rest) = location.split_at(authority);
+    // Up to the last `@`: a password that was not escaped may hold one, or a `/`.
+    match rest.rsplit_once('@') {
+        Some((user_and_password, host)) if !is_folder => match user_and_password.split_once(':') {
+            Some((user, _)) => format!("{before}{user}:***@{host}"),
+            None => location.into(),
+        },
+        _ => location.into(),
     }
 }
 
@@ -43,8 +110,8 @@ pub struct LocationError {
 impl LocationError {
     /// What the owner can do.
     pub fn remedy(&self) -> &'static str {
-        "Name a folder by its absolute path; a folder whose name holds a colon is written \
-         with `./` or `file://` in front."
+        "Name a folder by its absolute path, or a server as in `rest:https://host:8000/path`; a \
+         folder whose name holds a colon is written with `./` or `file://` in front."
     }
 }
 
@@ -61,12 +128,32 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_yet_is_refused_with_a_sentence_that_says_what_does() {
-        for text in ["s3:https://host/bucket", "rest:http://host/", "sftp:user@host:/x", "b2:x"] {
+        for text in ["s3:https://host/bucket", "sftp:user@host:/x", "b2:x"] {
             let message = open(text).err().unwrap().to_string();
-            assert!(message.contains("only folders exist now"), "{message}");
+            assert!(message.contains("only folders and REST servers exist now"), "{message}");
         }
-        for text in ["", "file://host/path", "a\0b"] {
+        for text in ["", "file://host/path", "a\0b", "rest:", "rest:host/", "rest:ftp://host/"] {
             assert!(open(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_opened_by_its_url_and_its_password_is_never_shown() {
+        let location = "rest:https://me:se%20cret@host:8000/a";
+        let storage = open(location).unwrap();
+        assert_eq!(storage.location(), "rest:https://me:***@host:8000/a/");
+        assert_eq!(without_secret(location), "rest:https://me:***@host:8000/a");
+        for text in [
+            "rest:http://me:secret@host:port/",
+            "rest:http://me:a/secret@host/",
+            "rest:http://me:%secret@host/",
+            "s3:https://me:secret@host/bucket",
+        ] {
+            let message = open(text).err().unwrap().to_string();
+            assert!(!message.contains("secret"), "{message}");
+        }
+        for plain in ["/a@b:c/d", "rest:http://me@host/", "file:///a:b@c", "./x://a:b@c"] {
+            assert_eq!(without_secret(plain), plain);
         }
     }
 }

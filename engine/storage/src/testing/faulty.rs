@@ -176,7 +176,7 @@ impl PackFile for FaultyPack {
         if self.state.change()? { self.inner.append(bytes) } else { Ok(()) }
     }
 
-    fn commit(self: Box<Self>, id: Id) -> Result<()> {
-        if self.state.change()? { self.inner.commit(id) } else { Ok(()) }
+    fn settle(&mut self, id: Id) -> Result<()> {
+        if self.state.change()? { self.inner.settle(id) } else { Ok(()) }
     }
 }

@@ -170,7 +170,7 @@ impl Visitor<'_> {
         }
         match self.fetcher.tree(&id) {
             Ok(nodes) => Ok(Some((path.into(), nodes))),
-            Err(error @ TransferError::Storage(StorageError::Gone { .. })) => Err(error),
+            Err(TransferError::Storage(error)) if error.is_of_destination() => Err(error.into()),
             Err(error) => {
                 self.lost(snapshot, path, &sentence(&error));
                 Ok(None)

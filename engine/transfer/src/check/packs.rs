@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 use engine_repository::chunker::CHUNK_BYTES_MAX;
 use engine_repository::pack::{PackTail, TAIL_BYTES, read_tail};
 use engine_repository::{BlobOpener, FileKind, Hasher, Id, PackedBlob};
-use engine_storage::{Name, StorageError};
+use engine_storage::Name;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -152,7 +152,7 @@ impl PackReader<'_> {
         self.buffer.resize(bytes, 0);
         match self.repository.storage().read_range(name, offset, &mut self.buffer) {
             Ok(()) => Ok(()),
-            Err(error @ StorageError::Gone { .. }) => Err(Wrong::Other(error.into())),
+            Err(error) if error.is_of_destination() => Err(Wrong::Other(error.into())),
             Err(error) => Err(Wrong::Pack(sentence(&error))),
         }
     }
