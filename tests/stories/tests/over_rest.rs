@@ -1,10 +1,9 @@
 //! A repository on the REST server restic's authors wrote: ours over the line, then restic's over
 //! the line and from the server's own disk.
 
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 use tests_support::compare::trees;
 use tests_support::tree::ordinary;
 use tests_support::{Finished, TempHome, program, run};
@@ -26,21 +25,21 @@ fn a_server(folder: &Path) -> (Server, String) {
     let found = run(Command::new(peers).arg("rest-server")).must_succeed();
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(folder.join(".htpasswd"), ALICE).unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let child = Command::new(found.out.trim())
-        .args(["--private-repos", "--listen", &address, "--path"])
+    let mut child = Command::new(found.out.trim())
+        .args(["--private-repos", "--listen", "127.0.0.1:0", "--path"])
         .arg(folder)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let server = Server(child);
-    let begun = Instant::now();
-    while TcpStream::connect(&address).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the server did not begin to listen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    (server, address)
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = said
+        .by_ref()
+        .find_map(|line| Some(line.unwrap().rsplit_once("server on ")?.1.to_owned()))
+        .expect("the server says where it listens");
+    // It goes on writing, and must find somebody who reads.
+    std::thread::spawn(move || said.for_each(drop));
+    (Server(child), address)
 }
 
 /// Runs a program on a repository that may be anywhere, with the password of `home`.

@@ -1,9 +1,9 @@
 //! The REST server restic's authors wrote, on a folder and a port of its own.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// A running server; it ends with the test.
 pub struct Server {
@@ -23,25 +23,23 @@ impl Server {
         } else {
             command.arg("--no-auth");
         }
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = command
-            .args(["--listen", &address.to_string(), "--path"])
+        // It takes a port itself: one looked for here could be another's by the time it listens.
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--path"])
             .arg(folder.path())
             .args(flags)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let server = Self { child, address, folder };
-        let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(20),
-                "the server did not begin to listen"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = said
+            .by_ref()
+            .find_map(|line| line.unwrap().rsplit_once("server on ")?.1.parse().ok())
+            .expect("the server says where it listens");
+        // It goes on writing, and must find somebody who reads.
+        std::thread::spawn(move || said.for_each(drop));
+        Self { child, address, folder }
     }
 
     /// What it keeps, as it lies in the folder.
