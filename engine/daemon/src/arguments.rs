@@ -24,6 +24,14 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "FOLDER")]
     pub home: Option<PathBuf>,
 
+    /// Where indexes and catalogues of repositories are kept between runs; nothing in it is needed
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Keep nothing between runs
+    #[arg(long, global = true, conflicts_with = "cache_dir")]
+    pub no_cache: bool,
+
     /// Print JSON, one document a line, for programs to read
     #[arg(long, global = true)]
     pub json: bool,

@@ -78,7 +78,8 @@ pub fn state(daemon: &Daemon, destination: &Destination) -> DestinationState {
 pub fn open(daemon: &Daemon, destination: &Destination) -> Result<Repository, Failure> {
     let password = world::read_password(&daemon.home.password_file(&destination.name))?;
     let storage = open_by(&destination.location, &way(daemon, true)?)?;
-    let repository = Repository::open(storage, &password, &who(daemon), &daemon.memory)?;
+    let repository = Repository::open(storage, &password, &who(daemon), &daemon.memory)?
+        .with_cache(&daemon.home.layout().cache());
     let found = repository.id().to_string();
     if found != destination.repository_id {
         return Err(Failure::new(format!(

@@ -45,7 +45,11 @@ fn who(world: &World) -> Who {
 fn open(world: &World) -> Result<Repository, Failure> {
     let storage = engine_storage::open_by(world.repository()?, &world.way)?;
     let password = world.password()?;
-    Ok(Repository::open(storage, &password, &who(world), &world.memory)?)
+    let repository = Repository::open(storage, &password, &who(world), &world.memory)?;
+    Ok(match &world.caches {
+        Some(caches) => repository.with_cache(caches),
+        None => repository,
+    })
 }
 
 fn init(world: &World) -> Result<ExitCode, Failure> {

@@ -22,6 +22,8 @@ pub struct World {
     repository: Option<String>,
     password_file: Option<PathBuf>,
     home: Option<PathBuf>,
+    /// Where caches of repositories are kept, if they are.
+    pub caches: Option<PathBuf>,
     /// How to go to the repository.
     pub way: Way,
     /// How much memory to use.
@@ -59,6 +61,12 @@ impl World {
                 .or_else(|| path(environment::HOME))
                 .or_else(|| home_beside(&env::current_exe().ok()?))
                 .or_else(|| Some(path("HOME")?.join(".local/state/holdfast"))),
+            caches: arguments
+                .cache_dir
+                .clone()
+                .or_else(|| Some(path("XDG_CACHE_HOME")?.join("holdfast/repositories")))
+                .or_else(|| Some(path("HOME")?.join(".cache/holdfast/repositories")))
+                .filter(|_| !arguments.no_cache),
             way: Way {
                 scratch: path("TMPDIR").unwrap_or_else(scratch),
                 rates: Rates {

@@ -133,6 +133,17 @@ pub enum TransferError {
         #[source]
         cause: io::Error,
     },
+    /// What is kept on this computer beside a repository cannot be read or written.
+    #[error("could not {action} {}", path.display())]
+    Cache {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
     /// Somebody asked to stop.
     #[error("stopped as asked")]
     Cancelled,
@@ -201,6 +212,10 @@ impl TransferError {
             Self::Target { .. } => {
                 "Check that the folder can be written to and that its disk has space, then \
                  restore again: what is already right is written once more, not twice."
+            }
+            Self::Cache { .. } => {
+                "Check that its disk has space and that the user may write there, or name another \
+                 folder with `--cache-dir`. Nothing in the cache is needed: it may be removed."
             }
             Self::Cancelled => "Run it again to go on: what was stored is kept.",
             Self::Random => "Restart the computer; if it stays, its kernel is damaged.",

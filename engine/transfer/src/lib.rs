@@ -18,6 +18,7 @@ mod backup;
 mod blobs;
 mod browse;
 mod budget;
+mod cache;
 mod check;
 mod diff;
 mod dump;
@@ -33,6 +34,7 @@ mod prune;
 mod repository;
 mod restore;
 pub mod retention;
+mod sorter;
 mod stats;
 mod tag;
 

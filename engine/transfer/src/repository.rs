@@ -1,5 +1,6 @@
 //! An opened repository: its storage, its key, and reading and writing of whole files.
 
+use crate::cache::Cache;
 use crate::errors::Cause;
 use crate::{Result, TransferError};
 use engine_contract::memory::MemoryPlan;
@@ -11,6 +12,7 @@ use engine_repository::{
     Time,
 };
 use engine_storage::{Name, Storage, StorageError, list_all};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Snapshots and locks are never larger; index files of restic are some MiB.
@@ -41,6 +43,7 @@ pub struct Who {
 #[derive(Clone)]
 pub struct Repository(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     storage: Arc<dyn Storage>,
     key: Arc<MasterKey>,
@@ -49,6 +52,7 @@ struct Inner {
     chunker_kind: ChunkerKind,
     who: Who,
     plan: MemoryPlan,
+    cache: Cache,
 }
 
 impl Repository {
@@ -110,8 +114,16 @@ impl Repository {
             config,
             who: who.clone(),
             plan: *plan,
+            cache: Cache::none(),
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// The same repository, with a folder below `caches` that is its own, where what can be worked
+    /// out again is kept between runs. Without one it is worked out each time.
+    pub fn with_cache(self, caches: &Path) -> Self {
+        let cache = Cache::below(caches, self.id());
+        Self(Arc::new(Inner { cache, ..Inner::clone(&self.0) }))
     }
 
     /// The repository's id, by which a destination is known wherever it is connected.
@@ -143,6 +155,10 @@ impl Repository {
 
     pub(crate) fn who(&self) -> &Who {
         &self.0.who
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.0.cache
     }
 
     pub(crate) fn plan(&self) -> &MemoryPlan {
