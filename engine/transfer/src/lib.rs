@@ -43,7 +43,8 @@ pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
 pub use check::{CheckReport, CheckRequest, Finding, check};
 pub use diff::{Change, diff};
 pub use dump::dump;
-pub use engine_repository::NodeKind;
+pub use engine_repository::compress::Effort;
+pub use engine_repository::{NodeKind, Version};
 pub use errors::TransferError;
 pub use events::{Cancel, Event, Progress};
 pub use find::find;
@@ -51,7 +52,7 @@ pub use forget::{ForgetGroup, ForgetReport, ForgetRequest, GroupBy, Kept, Snapsh
 pub use keys::{KeyInfo, key_add, key_list, key_passwd, key_remove};
 pub use locks::unlock;
 pub use prune::{MaxUnused, PruneReport, PruneRequest, prune};
-pub use repository::{Repository, Who};
+pub use repository::{InitRequest, Repository, Who};
 pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
 pub use stats::{Stats, stats};
 pub use tag::{TagChange, tag};
