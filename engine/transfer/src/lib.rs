@@ -20,6 +20,7 @@ mod browse;
 mod budget;
 mod cache;
 mod check;
+mod choose;
 mod diff;
 mod dump;
 mod errors;
@@ -31,11 +32,13 @@ mod keys;
 mod locks;
 mod posix;
 mod prune;
+mod repair;
 mod repository;
 mod restore;
 pub mod retention;
 mod sorter;
 mod stats;
+mod store;
 mod tag;
 
 pub use backup::{BackupOutcome, BackupRequest, ParentChoice, SourceProblem, backup};
@@ -52,6 +55,11 @@ pub use forget::{ForgetGroup, ForgetReport, ForgetRequest, GroupBy, Kept, Snapsh
 pub use keys::{KeyInfo, key_add, key_list, key_passwd, key_remove};
 pub use locks::unlock;
 pub use prune::{MaxUnused, PruneReport, PruneRequest, prune};
+pub use repair::{
+    RepairIndexReport, RepairIndexRequest, RepairPacksReport, RepairPacksRequest,
+    RepairSnapshotsReport, RepairSnapshotsRequest, RepairedSnapshot, repair_index, repair_packs,
+    repair_snapshots,
+};
 pub use repository::{InitRequest, Repository, Who};
 pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
 pub use stats::{Stats, stats};
