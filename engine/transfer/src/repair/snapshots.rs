@@ -10,6 +10,7 @@ use crate::blobs::Fetcher;
 use crate::choose::chosen;
 use crate::errors::sentence;
 use crate::forget::SnapshotFilter;
+use crate::id_set::IdSet;
 use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::store::{Store, remove_all};
@@ -73,13 +74,14 @@ pub fn repair_snapshots(
         })?;
     report.snapshots = snapshots.len() as u64;
     let index = Index::load(repository)?;
+    let seen_bytes_max = usize::try_from(repository.plan().pipeline_bytes / 4).unwrap_or(1 << 20);
     let mut rewriter = Rewriter {
         index: &index,
         fetcher: Fetcher::new(repository, &index),
         store: (!request.dry_run).then(|| Store::new(repository, &lock)),
         events,
         cancel,
-        whole: HashSet::new(),
+        seen: IdSet::new(repository.cache(), seen_bytes_max),
         replaced: HashMap::new(),
         stored: HashSet::new(),
         changes: 0,

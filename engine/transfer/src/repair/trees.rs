@@ -5,11 +5,12 @@
 //! goes. A tree in which nothing changes keeps its id, and one another program wrote otherwise than
 //! restic would is written as restic would.
 //!
-//! In memory are the trees from the root to the one at hand, as far as they are written, and 8 bytes
-//! for each tree that was found whole.
+//! In memory are the trees from the root to the one at hand, as far as they are written, and an id
+//! for each tree that changes. Those that were seen are in an [`IdSet`], which is bounded.
 
 use crate::blobs::Fetcher;
 use crate::browse::path_text;
+use crate::id_set::IdSet;
 use crate::index::Index;
 use crate::repository::unwritable;
 use crate::store::{Store, is_of_file};
@@ -29,10 +30,11 @@ pub(super) struct Rewriter<'a> {
     pub(super) store: Option<Store<'a>>,
     pub(super) events: &'a (dyn Fn(Event) + Sync),
     pub(super) cancel: &'a Cancel,
-    /// The beginnings of the ids of trees that are as they should be.
-    pub(super) whole: HashSet<u64>,
-    /// Those that are not, and what they became.
-    pub(super) replaced: HashMap<Id, Id>,
+    /// Trees that were looked at.
+    pub(super) seen: IdSet,
+    /// Those of them that are not as they should be, and what they became: nothing, if they cannot
+    /// be read.
+    pub(super) replaced: HashMap<Id, Option<Id>>,
     pub(super) stored: HashSet<Id>,
     /// Things that lost something.
     pub(super) changes: u64,
@@ -42,7 +44,7 @@ pub(super) struct Rewriter<'a> {
 struct Open {
     id: Id,
     path: PathBuf,
-    nodes: Box<dyn Iterator<Item = Result<Node>>>,
+    nodes: Nodes,
     writer: TreeWriter,
     json: Vec<u8>,
     /// The folder's node, which waits for the tree's new id.
@@ -59,6 +61,13 @@ impl Open {
 
 type Nodes = Box<dyn Iterator<Item = Result<Node>>>;
 
+/// What came of beginning a tree.
+enum Entered {
+    /// It was looked at, and is now this one; `None`: it cannot be read.
+    Known(Option<Id>),
+    New(Nodes),
+}
+
 /// What one step came to.
 enum Step {
     Go,
@@ -70,11 +79,10 @@ enum Step {
 impl Rewriter<'_> {
     /// What the tree became; `None` when the root itself cannot be read.
     pub(super) fn rewrite(&mut self, root: Id) -> Result<Option<Id>> {
-        if let Some(id) = self.known(&root) {
-            return Ok(Some(id));
-        }
-        let Some(nodes) = self.nodes(&root, Path::new("/"))? else { return Ok(None) };
-        let mut open = vec![Open::new(root, "/".into(), nodes, None)];
+        let mut open = match self.enter(root, Path::new("/"))? {
+            Entered::Known(id) => return Ok(id),
+            Entered::New(nodes) => vec![Open::new(root, "/".into(), nodes, None)],
+        };
         while let Some(top) = open.last_mut() {
             if self.cancel.is_cancelled() {
                 return Err(TransferError::Cancelled);
@@ -84,18 +92,39 @@ impl Rewriter<'_> {
                 Step::Into(below) => open.push(*below),
                 Step::Done(id) => {
                     let done = open.pop().and_then(|done| done.node);
-                    let (Some(mut node), Some(above)) = (done, open.last_mut()) else {
+                    let (Some(node), Some(above)) = (done, open.last_mut()) else {
                         return Ok(id);
                     };
-                    node.subtree = Some(match id {
-                        Some(id) => id,
-                        None => self.empty_tree()?,
-                    });
-                    self.push(above, &node)?;
+                    self.push_folder(above, node, id)?;
                 }
             }
         }
         Ok(None)
+    }
+
+    /// Begins a tree, unless it was looked at already or cannot be read.
+    fn enter(&mut self, id: Id, path: &Path) -> Result<Entered> {
+        if !self.seen.insert(&id)? {
+            return Ok(Entered::Known(self.replaced.get(&id).copied().unwrap_or(Some(id))));
+        }
+        match self.fetcher.tree(&id) {
+            Ok(nodes) => Ok(Entered::New(Box::new(nodes))),
+            Err(error) if is_of_file(&error) => {
+                self.tell(path, "cannot be read");
+                self.replaced.insert(id, None);
+                Ok(Entered::Known(None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A folder, whose tree is now this one, or cannot be read.
+    fn push_folder(&mut self, open: &mut Open, mut node: Node, tree: Option<Id>) -> Result<()> {
+        node.subtree = Some(match tree {
+            Some(id) => id,
+            None => self.empty_tree()?,
+        });
+        self.push(open, &node)
     }
 
     fn step(&mut self, top: &mut Open) -> Result<Step> {
@@ -103,6 +132,7 @@ impl Rewriter<'_> {
             Some(Ok(node)) => self.node(top, node),
             Some(Err(error)) if is_of_file(&error) => {
                 self.tell(&top.path, "cannot be read to its end");
+                self.replaced.insert(top.id, None);
                 Ok(Step::Done(None))
             }
             Some(Err(error)) => Err(error),
@@ -110,11 +140,9 @@ impl Rewriter<'_> {
                 let writer = std::mem::replace(&mut top.writer, TreeWriter::new(&mut Vec::new()));
                 writer.finish(&mut top.json);
                 let id = Id::of(&top.json);
-                if id == top.id {
-                    self.whole.insert(beginning(&id));
-                } else {
+                if id != top.id {
                     self.save(&id, &top.json)?;
-                    self.replaced.insert(top.id, id);
+                    self.replaced.insert(top.id, Some(id));
                 }
                 Ok(Step::Done(Some(id)))
             }
@@ -131,16 +159,13 @@ impl Rewriter<'_> {
             NodeKind::File => self.file(&path, &mut node)?,
             NodeKind::Directory => {
                 let subtree = node.subtree.unwrap_or(Id::ZERO);
-                match self.known(&subtree) {
-                    Some(id) => node.subtree = Some(id),
-                    None => match self.nodes(&subtree, &path)? {
-                        Some(nodes) => {
-                            let below = Open::new(subtree, path, nodes, Some(node));
-                            return Ok(Step::Into(Box::new(below)));
-                        }
-                        None => node.subtree = Some(self.empty_tree()?),
-                    },
-                }
+                return match self.enter(subtree, &path)? {
+                    Entered::Known(id) => self.push_folder(top, node, id).map(|()| Step::Go),
+                    Entered::New(nodes) => {
+                        let below = Open::new(subtree, path, nodes, Some(node));
+                        Ok(Step::Into(Box::new(below)))
+                    }
+                };
             }
             _ => {}
         }
@@ -169,18 +194,6 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    /// The nodes of a tree; `None` when it cannot be read.
-    fn nodes(&mut self, id: &Id, path: &Path) -> Result<Option<Nodes>> {
-        match self.fetcher.tree(id) {
-            Ok(nodes) => Ok(Some(Box::new(nodes))),
-            Err(error) if is_of_file(&error) => {
-                self.tell(path, "cannot be read");
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     fn push(&mut self, open: &mut Open, node: &Node) -> Result<()> {
         match open.writer.push(node, &mut open.json) {
             Ok(()) => Ok(()),
@@ -197,11 +210,6 @@ impl Rewriter<'_> {
             }
             Err(cause) => Err(unwritable("a folder", cause)),
         }
-    }
-
-    fn known(&self, id: &Id) -> Option<Id> {
-        let is_whole = self.whole.contains(&beginning(id));
-        self.replaced.get(id).copied().or(is_whole.then_some(*id))
     }
 
     fn empty_tree(&mut self) -> Result<Id> {
@@ -226,9 +234,4 @@ impl Rewriter<'_> {
         self.changes += 1;
         (self.events)(Event::Note(format!("{} {what}", path_text(path))));
     }
-}
-
-fn beginning(id: &Id) -> u64 {
-    let bytes = id.as_bytes();
-    bytes.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
