@@ -29,7 +29,7 @@ use crate::locks::HeldLock;
 use crate::{Cancel, Event, Repository, Result, TransferError};
 use collect::Step;
 use crossbeam_channel::bounded;
-use engine_repository::{Chunker, FileKind, Id, Snapshot, Time};
+use engine_repository::{FileKind, Id, Snapshot, Time};
 use progress::{Meter, Totals};
 use seal::{Added, Job};
 use select::{Branch, Patterns};
@@ -232,17 +232,11 @@ impl Run<'_> {
         meter: Meter<'_>,
     ) -> BackupOutcome {
         let repository = shared.repository;
-        let config = repository.config();
-        let chunker = Chunker::for_repository(
-            repository.chunker_kind(),
-            repository.key(),
-            config.chunker_polynomial,
-        );
         let mut walker = Walker {
             shared,
             excludes: self.excludes,
             maker: node::NodeMaker::new(self.request.zone.clone()),
-            reader: read::FileReader::new(shared, chunker, jobs),
+            reader: read::FileReader::new(shared, repository.chunker(), jobs),
             parents: Fetcher::new(repository, shared.index),
             steps,
             meter,

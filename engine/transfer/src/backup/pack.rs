@@ -10,7 +10,7 @@ use crate::Result;
 use crate::repository::{nonce, unwritable};
 use crossbeam_channel::{Receiver, Sender};
 use engine_repository::index::INDEX_BLOBS_MAX;
-use engine_repository::pack::{PACK_BYTES_TARGET, PackBuilder};
+use engine_repository::pack::PackBuilder;
 use engine_repository::{BlobKind, FileKind, Hasher, Id, IndexWriter, PackedBlob};
 use engine_storage::PackFile;
 use std::time::{Duration, Instant};
@@ -68,7 +68,7 @@ fn fill(
         pack.file.append(&blob.bytes)?;
         pack.hasher.update(&blob.bytes);
         shared.buffers.give(blob.bytes);
-        if pack.builder.bytes() < PACK_BYTES_TARGET {
+        if !pack.builder.is_full() {
             *place = Some(pack);
         } else if filled.send(finish(shared, pack)?).is_err() {
             break;

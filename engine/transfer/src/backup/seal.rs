@@ -7,7 +7,6 @@ use crate::errors::Cause;
 use crate::repository::{nonce, unwritable};
 use crate::{Result, TransferError};
 use crossbeam_channel::{Receiver, Sender};
-use engine_repository::compress::Compression;
 use engine_repository::crypto::OVERHEAD_BYTES;
 use engine_repository::{BlobKind, BlobSealer, Id, SealedBlob};
 
@@ -50,7 +49,7 @@ impl Added {
 
 /// Works until there is no more to do, or the backup ends.
 pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, sealed: &Sender<Sealed>) -> Added {
-    let compression = shared.repository.is_compressed().then(Compression::default);
+    let compression = shared.repository.compression();
     let mut sealer = BlobSealer::new(shared.repository.key().clone(), compression);
     let mut added = Added::default();
     for job in jobs {
