@@ -38,7 +38,9 @@ mod sorter;
 mod stats;
 mod tag;
 
-pub use backup::{BackupOutcome, BackupRequest, ParentChoice, SourceProblem, backup};
+pub use backup::{
+    BackupOutcome, BackupRequest, CHECKPOINT_INTERVAL, ParentChoice, SourceProblem, backup,
+};
 pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
 pub use check::{CheckReport, CheckRequest, Finding, check};
 pub use diff::{Change, diff};
