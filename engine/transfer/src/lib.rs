@@ -33,8 +33,8 @@ mod keys;
 mod locks;
 mod posix;
 mod prune;
-mod repair;
 mod record_file;
+mod repair;
 mod repository;
 mod restore;
 pub mod retention;
@@ -44,7 +44,9 @@ mod store;
 mod tag;
 mod tree_walk;
 
-pub use backup::{BackupOutcome, BackupRequest, ParentChoice, SourceProblem, backup};
+pub use backup::{
+    BackupOutcome, BackupRequest, CHECKPOINT_INTERVAL, ParentChoice, SourceProblem, backup,
+};
 pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
 pub use check::{CheckReport, CheckRequest, Finding, check};
 pub use diff::{Change, diff};
