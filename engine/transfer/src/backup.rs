@@ -160,7 +160,7 @@ pub fn backup(
     let lock = HeldLock::acquire(repository, false)?;
     // Snapshots first, then the index: a parent listed here has all its blobs in what is loaded.
     let parent = newest_like(repository, request)?;
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let shared = Shared::new(repository, &index, &lock, cancel);
     let parent_tree = parent.as_ref().map(|(_, snapshot)| snapshot.tree);
     let run = Run { request, branch: &branch, excludes: &excludes, parent_tree };

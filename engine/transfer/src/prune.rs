@@ -21,7 +21,7 @@ mod plan;
 mod write;
 
 use crate::browse::each_snapshot;
-use crate::index::{Index, IndexBuilder};
+use crate::index::held::{Index, IndexBuilder};
 use crate::locks::HeldLock;
 use crate::{Cancel, Event, Repository, Result, TransferError};
 use engine_repository::{BlobKind, FileKind, Id};
@@ -139,7 +139,8 @@ fn mark(repository: &Repository, index: &Index, cancel: &Cancel) -> Result<UsedB
     let mut used = UsedBlobs::none(index);
     let mut roots = Vec::new();
     each_snapshot(repository, &mut |_, snapshot| roots.push(snapshot.tree))?;
-    let mut fetcher = crate::blobs::Fetcher::new(repository, index);
+    let places = crate::index::Index::load_or_stop(repository, cancel)?;
+    let mut fetcher = crate::blobs::Fetcher::new(repository, &places);
     for root in roots {
         let mut open = Vec::new();
         if used.mark(index, BlobKind::Tree, &root)? {

@@ -29,7 +29,7 @@ pub struct Stats {
 pub fn stats(repository: &Repository, named: &[SnapshotInfo], cancel: &Cancel) -> Result<Stats> {
     let _lock = HeldLock::acquire(repository, false)?;
     let all = if named.is_empty() { snapshots(repository)? } else { named.to_vec() };
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let mut fetcher = Fetcher::new(repository, &index);
     let mut stats = Stats { snapshots: all.len() as u64, ..Stats::default() };
     let mut seen: HashSet<(BlobKind, Id)> = HashSet::new();
@@ -37,7 +37,7 @@ pub fn stats(repository: &Repository, named: &[SnapshotInfo], cancel: &Cancel) -
         if seen.insert((kind, *id)) {
             let name = if kind == BlobKind::Data { "data blob" } else { "tree" };
             let missing = TransferError::BlobMissing { kind: name, id: *id };
-            let blob = index.find(kind, id).ok_or(missing)?.packed.blob;
+            let blob = index.find(kind, id)?.ok_or(missing)?.packed.blob;
             stats.blobs += 1;
             stats.raw_bytes += u64::from(blob.length);
             stats.uncompressed_bytes += u64::from(blob.plaintext_bytes());

@@ -68,12 +68,28 @@ impl<'a> Shared<'a> {
     /// Whether a blob is new to the repository. If so, the caller must see to it that it is stored;
     /// nobody else will be asked to.
     pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> bool {
-        !self.index.has(kind, id) && lock(&self.claimed).insert((kind, *id))
+        match self.index.has(kind, id) {
+            Ok(is_there) => !is_there && lock(&self.claimed).insert((kind, *id)),
+            Err(error) => {
+                self.fail(error);
+                false
+            }
+        }
+    }
+
+    /// Whether a blob is in the repository.
+    pub(super) fn is_there(&self, kind: BlobKind, id: &Id) -> bool {
+        self.index.has(kind, id).unwrap_or_else(|error| {
+            self.fail(error);
+            false
+        })
     }
 
     /// Takes note of a pack that is durable.
     pub(super) fn stored(&self, pack: Id, blobs: &[PackedBlob]) {
-        self.index.stored(pack, blobs);
+        if let Err(error) = self.index.stored(pack, blobs) {
+            self.fail(error);
+        }
         let mut claimed = lock(&self.claimed);
         for packed in blobs {
             claimed.remove(&(packed.blob.kind, packed.blob.id));

@@ -209,7 +209,7 @@ impl Walker<'_> {
     /// The content of before, if the file is what it was and all of it is still there.
     fn reusable(&self, now: &Node, before: &Node) -> Option<Vec<Id>> {
         let content = before.content.as_ref().filter(|_| is_unchanged(now, before))?;
-        let is_there = |id: &Id| self.shared.index.has(BlobKind::Data, id);
+        let is_there = |id: &Id| self.shared.is_there(BlobKind::Data, id);
         content.iter().all(is_there).then(|| content.clone())
     }
 

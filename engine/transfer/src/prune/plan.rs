@@ -2,7 +2,7 @@
 
 use super::{MaxUnused, PruneReport, PruneRequest};
 use crate::check::contents::Known;
-use crate::index::Index;
+use crate::index::held::Index;
 use crate::repository::damaged;
 use crate::{Result, TransferError};
 use engine_repository::{BlobKind, FileKind, Id};
