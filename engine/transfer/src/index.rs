@@ -14,7 +14,6 @@
 mod build;
 mod entries;
 mod filter;
-pub(crate) mod held;
 mod merge;
 mod page_cache;
 mod pages;
@@ -112,7 +111,16 @@ impl Index {
 
     /// As [`Index::load`], which takes minutes when everything has to be read, and can be stopped.
     pub(crate) fn load_or_stop(repository: &Repository, cancel: &Cancel) -> Result<Self> {
-        let room = Room::of(repository.plan().index_bytes);
+        Self::load_in_part(repository, cancel, 1)
+    }
+
+    /// As [`Index::load_or_stop`], where so many are needed at once that they share the room.
+    pub(crate) fn load_in_part(
+        repository: &Repository,
+        cancel: &Cancel,
+        parts: u64,
+    ) -> Result<Self> {
+        let room = Room::of(repository.plan().index_bytes / parts);
         let kept = kept(repository, &room, &[], true, cancel)?;
         Ok(Self::of_kept(repository, room, kept, cancel))
     }

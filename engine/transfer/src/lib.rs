@@ -21,6 +21,7 @@ mod budget;
 mod cache;
 mod check;
 mod choose;
+mod copy;
 mod diff;
 mod dump;
 mod errors;
@@ -49,6 +50,7 @@ pub use backup::{
 };
 pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
 pub use check::{CheckReport, CheckRequest, Finding, check};
+pub use copy::{CopyReport, CopyRequest, copy};
 pub use diff::{Change, diff};
 pub use dump::dump;
 pub use engine_repository::compress::Effort;

@@ -99,7 +99,7 @@ fn cut_off_night_after_night_it_is_done_in_the_sum_of_its_nights() {
     let source = many_files(&place);
     place.init();
     let mut nights = 0;
-    while cut_off_at(&place, 60, &request(&source)) {
+    while cut_off_at(&place, 40, &request(&source)) {
         nights += 1;
         assert!(nights < 12, "it never gets done");
     }
