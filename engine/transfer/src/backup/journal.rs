@@ -152,7 +152,7 @@ fn adopt_packs_of(repository: &Repository, index: &Index, packs: &File) -> Resul
     let mut bodies = Bodies::new(packs);
     let (mut waiting, mut blobs_waiting) = (Waiting::new(), 0);
     while let Some(pack) = bodies.next().and_then(PackRecord::of_body) {
-        if are_indexed(index, &pack.blobs)? {
+        if is_indexed(index, &pack.blobs)? {
             continue;
         }
         // A prune may have removed it meanwhile: nobody needed it then.
@@ -171,7 +171,7 @@ fn adopt_packs_of(repository: &Repository, index: &Index, packs: &File) -> Resul
     write_index(repository, &mut waiting)
 }
 
-fn are_indexed(index: &Index, blobs: &[PackedBlob]) -> Result<bool> {
+fn is_indexed(index: &Index, blobs: &[PackedBlob]) -> Result<bool> {
     for packed in blobs {
         if !index.has(packed.blob.kind, &packed.blob.id)? {
             return Ok(false);

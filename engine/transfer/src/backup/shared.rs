@@ -96,19 +96,24 @@ impl<'a> Shared<'a> {
     /// Whether a blob is new to the repository. If so, the caller must see to it that it is stored;
     /// nobody else will be asked to.
     pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> Option<Claim> {
-        match self.index.has(kind, id) {
-            Ok(false) => {}
-            Ok(true) => return None,
-            Err(error) => {
-                self.fail(error);
-                return None;
-            }
+        // An index that cannot be read ends the backup: nothing more is to be stored.
+        let is_there = self.index.has(kind, id).map_err(|error| self.fail(error)).ok()?;
+        if is_there {
+            return None;
         }
         let mut claims = lock(&self.claims);
         let claim = claims.current;
         claims.blobs.insert((kind, *id)).then(|| {
             *claims.unpacked.entry(claim).or_default() += 1;
             claim
+        })
+    }
+
+    /// Whether a blob is in the repository.
+    pub(super) fn is_there(&self, kind: BlobKind, id: &Id) -> bool {
+        self.index.has(kind, id).unwrap_or_else(|error| {
+            self.fail(error);
+            false
         })
     }
 
@@ -134,14 +139,6 @@ impl<'a> Shared<'a> {
     /// Whether every blob of this claim, and of those before, is in a pack.
     pub(super) fn are_packed(&self, claim: Claim) -> bool {
         lock(&self.claims).unpacked.range(..=claim).next().is_none()
-    }
-
-    /// Whether a blob is in the repository.
-    pub(super) fn is_there(&self, kind: BlobKind, id: &Id) -> bool {
-        self.index.has(kind, id).unwrap_or_else(|error| {
-            self.fail(error);
-            false
-        })
     }
 
     /// Takes note of a pack that is durable.
