@@ -34,8 +34,13 @@ struct State {
 }
 
 impl HeldLock {
-    /// Takes a lock, or says who keeps us out.
+    /// Takes a lock, waiting for it as long as the repository was told to, or says who keeps us
+    /// out.
     pub(crate) fn acquire(repository: &Repository, exclusive: bool) -> Result<Self> {
+        repository.patience().wait(|| Self::acquire_now(repository, exclusive))
+    }
+
+    fn acquire_now(repository: &Repository, exclusive: bool) -> Result<Self> {
         look_for_others(repository, exclusive, None)?;
         let id = write(repository, exclusive)?;
         std::thread::sleep(Duration::from_millis(RECHECK_MILLISECONDS));
