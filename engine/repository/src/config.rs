@@ -273,8 +273,7 @@ mod tests {
         let id = Id::of(b"abc");
         let with = |field: &str| {
             let polynomial = "3da3358b4dc173";
-            let start =
-                format!(r#"{{"version":2,"id":"{id}","chunker_polynomial":"{polynomial}""#);
+            let start = format!(r#"{{"version":2,"id":"{id}","chunker_polynomial":"{polynomial}""#);
             read(&format!("{start}{field}}}")).unwrap().cutting
         };
         assert_eq!(with(""), Cutting::Rabin);

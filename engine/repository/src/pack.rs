@@ -330,7 +330,8 @@ mod tests {
     fn a_pack_of_tiny_blobs_is_full_when_its_header_is_and_is_read_back() {
         let mut builder = PackBuilder::new(BlobKind::Data);
         let length = OVERHEAD_BYTES as u32;
-        let tiny = SealedBlob { kind: BlobKind::Data, length, uncompressed_length: None, ..blob(1) };
+        let tiny =
+            SealedBlob { kind: BlobKind::Data, length, uncompressed_length: None, ..blob(1) };
         while !builder.is_full() {
             builder.add(tiny).unwrap();
         }

@@ -45,7 +45,9 @@ mod store;
 mod tag;
 mod tree_walk;
 
-pub use backup::{BackupOutcome, BackupRequest, ParentChoice, SourceProblem, backup};
+pub use backup::{
+    BackupOutcome, BackupRequest, CHECKPOINT_INTERVAL, ParentChoice, SourceProblem, backup,
+};
 pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
 pub use check::{CheckReport, CheckRequest, Finding, check};
 pub use copy::{CopyReport, CopyRequest, copy};

@@ -87,22 +87,27 @@ impl<const BYTES: usize> RecordFile<BYTES> {
 
     /// The first record that begins with `prefix`, if they are sorted.
     pub(crate) fn find(&self, prefix: &[u8]) -> Result<Option<[u8; BYTES]>> {
+        let at = self.place_of(prefix)?;
+        let record = if at < self.count { Some(self.get(at)?) } else { None };
+        Ok(record.filter(|record| record.starts_with(prefix)))
+    }
+
+    /// All records that begin with `prefix`, if they are sorted, and whatever comes after them.
+    pub(crate) fn records_from(&self, prefix: &[u8]) -> Result<Records<BYTES>> {
+        Ok(Records { next: self.place_of(prefix)?, ..self.records() })
+    }
+
+    /// Where the first record is that does not sort before `prefix`.
+    fn place_of(&self, prefix: &[u8]) -> Result<u64> {
         let (mut low, mut high) = (0, self.count);
-        let mut found = None;
         while low < high {
             let middle = low + (high - low) / 2;
-            let record = self.get(middle)?;
-            match record[..prefix.len()].cmp(prefix) {
+            match self.get(middle)?[..prefix.len()].cmp(prefix) {
                 Ordering::Less => low = middle + 1,
-                order => {
-                    if order == Ordering::Equal {
-                        found = Some(record);
-                    }
-                    high = middle;
-                }
+                _ => high = middle,
             }
         }
-        Ok(found)
+        Ok(low)
     }
 
     fn get(&self, at: u64) -> Result<[u8; BYTES]> {
@@ -183,6 +188,8 @@ mod tests {
             let second = found.map(|record| u32::from_be_bytes(record[4..].try_into().unwrap()));
             assert_eq!(second, number.is_multiple_of(3).then_some(number / 3 * 2));
         }
+        let from = file.records_from(&300_u32.to_be_bytes()).unwrap();
+        assert_eq!(from.count(), 50_000 - 200);
         assert_eq!(file.find(&u32::MAX.to_be_bytes()).unwrap(), None);
         let second = RecordWriter::<2>::at(file.file.clone(), file.end());
         assert_eq!(second.finish().unwrap().records().count(), 0);

@@ -4,10 +4,10 @@ use crate::cache::Cache;
 use crate::errors::Cause;
 use crate::{Result, TransferError};
 use engine_contract::memory::MemoryPlan;
+use engine_repository::compress::{Compression, Effort};
 use engine_repository::config::{ConfigError, Version};
 use engine_repository::key_file::{KEY_FILE_BYTES_MAX, KeyError, SALT_BYTES};
 use engine_repository::unpacked;
-use engine_repository::compress::{Compression, Effort};
 use engine_repository::{
     Chunker, Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce, Polynomial, Time,
 };

@@ -4,8 +4,8 @@
 mod place;
 
 use engine_repository::{FileKind, Id};
-use engine_storage::testing::{Fault, Faulty};
 use engine_storage::list_all;
+use engine_storage::testing::{Fault, Faulty};
 use engine_transfer::{
     Cancel, RepairIndexReport, RepairIndexRequest, RepairPacksReport, RepairPacksRequest,
     RepairSnapshotsReport, RepairSnapshotsRequest, Repository, TransferError, repair_index,

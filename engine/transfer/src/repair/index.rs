@@ -222,7 +222,11 @@ fn read_some(repository: &Repository, packs: &Receiver<(Id, u64)>, headers: &Sen
 }
 
 /// What a pack says about its blobs.
-pub(super) fn read_header(repository: &Repository, pack: Id, bytes: u64) -> Result<Vec<PackedBlob>> {
+pub(super) fn read_header(
+    repository: &Repository,
+    pack: Id,
+    bytes: u64,
+) -> Result<Vec<PackedBlob>> {
     let name = Name::of(FileKind::Pack, pack);
     let mut tail_bytes = bytes.min(u64::from(TAIL_BYTES));
     loop {

@@ -108,8 +108,7 @@ fn copy(
 ) -> Result<()> {
     let path = folder.join(format!("pack-{pack}"));
     let failed = |cause| TransferError::Target { action: "make", path: path.clone(), cause };
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
     let name = Name::of(FileKind::Pack, pack);
     let mut at = 0;
     while at < bytes {

@@ -67,11 +67,10 @@ pub fn repair_snapshots(
 ) -> Result<RepairSnapshotsReport> {
     let lock = HeldLock::acquire(repository, !request.dry_run)?;
     let mut report = RepairSnapshotsReport::default();
-    let snapshots =
-        chosen(repository, &request.snapshots, &request.filter, &mut |_, error| {
-            events(Event::Note(sentence(error)));
-            report.unreadable += 1;
-        })?;
+    let snapshots = chosen(repository, &request.snapshots, &request.filter, &mut |_, error| {
+        events(Event::Note(sentence(error)));
+        report.unreadable += 1;
+    })?;
     report.snapshots = snapshots.len() as u64;
     let index = Index::load(repository)?;
     let seen_bytes_max = usize::try_from(repository.plan().pipeline_bytes / 4).unwrap_or(1 << 20);
