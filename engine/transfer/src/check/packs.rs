@@ -74,7 +74,7 @@ fn read_some(checker: &Checker<'_>, packs: &Receiver<(Id, u64, Known)>) -> Resul
                 format!("pack {id} has {} blobs, but the index says {}", found.blobs, known.blobs),
                 INDEX_LOST,
             ),
-            Ok(_) => {}
+            Ok(_) => checker.lock().whole.push(id),
             Err(Wrong::Pack(why)) => checker.damage(format!("pack {id}: {why}"), PACK_LOST),
             Err(Wrong::Other(error)) => return Err(error),
         }
