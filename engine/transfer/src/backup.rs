@@ -170,7 +170,7 @@ pub fn backup(
     let lock = HeldLock::acquire(repository, false)?;
     // Snapshots first, then the index: a parent listed here has all its blobs in what is loaded.
     let parents = parents_like(repository, request)?;
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     journal::adopt_packs(repository, &index)?;
     let (journal, mut finished) = Journal::begin(repository, request);
     if request.parent == ParentChoice::None {

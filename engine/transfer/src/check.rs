@@ -12,6 +12,8 @@ mod share;
 
 use crate::locks::HeldLock;
 use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
+use crate::sorter::Sorter;
+use contents::Told;
 use engine_repository::{FileKind, Id};
 use engine_storage::list_all;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -108,13 +110,12 @@ pub fn check_reading(
     let checker = Checker::new(repository, events, cancel);
     // Snapshots are listed before the index is read: what is added meanwhile is not missed.
     let snapshots = list_all(repository.storage().as_ref(), FileKind::Snapshot)?;
-    let (index, known) = contents::load_index(&checker)?;
-    let packs = contents::compare_packs(&checker, &known)?;
+    let Told { index, packs } = contents::load_index(&checker)?;
+    let packs = contents::compare_packs(&checker, packs)?;
     contents::visit_trees(&checker, &index, &snapshots)?;
     if reading != Reading::None {
-        packs::read_all(&checker, &known, &share::choose(repository, reading, &packs)?)?;
-        let whole = std::mem::take(&mut checker.lock().whole);
-        share::remember(repository, &whole, &packs)?;
+        packs::read_all(&checker, share::choose(&checker, reading, packs)?)?;
+        share::remember(&checker, reading)?;
     }
     if cancel.is_cancelled() {
         return Err(TransferError::Cancelled);
@@ -139,7 +140,7 @@ struct State {
     progress: Progress,
     told: Instant,
     /// Packs that were read and are as they should be.
-    whole: Vec<Id>,
+    whole: Option<Sorter<{ Id::BYTES }>>,
 }
 
 impl<'a> Checker<'a> {
@@ -152,7 +153,7 @@ impl<'a> Checker<'a> {
             report: CheckReport::default(),
             progress: Progress::default(),
             told: Instant::now(),
-            whole: Vec::new(),
+            whole: None,
         };
         Self { repository, events, cancel, state: Mutex::new(state) }
     }

@@ -57,7 +57,10 @@ fn must_be_alike(place: &Place, from: &Repository, to: &Repository) {
     let (theirs, ours) = (snapshots(from).unwrap(), snapshots(to).unwrap());
     assert_eq!(theirs.len(), ours.len());
     for (theirs, ours) in theirs.iter().zip(&ours) {
-        assert_eq!((theirs.tree, &theirs.paths, &theirs.tags), (ours.tree, &ours.paths, &ours.tags));
+        assert_eq!(
+            (theirs.tree, &theirs.paths, &theirs.tags),
+            (ours.tree, &ours.paths, &ours.tags)
+        );
         assert_eq!(ours.parent, None);
         let text = restic_on_other(place, &["cat", "snapshot", &ours.id.to_string()]);
         assert!(text.contains(&format!("\"original\": \"{}\"", theirs.id)), "{text}");

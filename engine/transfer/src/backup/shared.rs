@@ -96,8 +96,13 @@ impl<'a> Shared<'a> {
     /// Whether a blob is new to the repository. If so, the caller must see to it that it is stored;
     /// nobody else will be asked to.
     pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> Option<Claim> {
-        if self.index.has(kind, id) {
-            return None;
+        match self.index.has(kind, id) {
+            Ok(false) => {}
+            Ok(true) => return None,
+            Err(error) => {
+                self.fail(error);
+                return None;
+            }
         }
         let mut claims = lock(&self.claims);
         let claim = claims.current;
@@ -131,9 +136,19 @@ impl<'a> Shared<'a> {
         lock(&self.claims).unpacked.range(..=claim).next().is_none()
     }
 
+    /// Whether a blob is in the repository.
+    pub(super) fn is_there(&self, kind: BlobKind, id: &Id) -> bool {
+        self.index.has(kind, id).unwrap_or_else(|error| {
+            self.fail(error);
+            false
+        })
+    }
+
     /// Takes note of a pack that is durable.
     pub(super) fn stored(&self, pack: Id, blobs: &[PackedBlob]) {
-        self.index.stored(pack, blobs);
+        if let Err(error) = self.index.stored(pack, blobs) {
+            self.fail(error);
+        }
         let mut claims = lock(&self.claims);
         for packed in blobs {
             claims.blobs.remove(&(packed.blob.kind, packed.blob.id));

@@ -179,8 +179,7 @@ impl Hands {
                 self.opener.payload(blob, sealed).map_err(|cause| damaged(name, cause))?;
             self.sealer.seal_payload(blob, nonce()?, payload, out)
         } else {
-            let plaintext =
-                self.opener.open(blob, sealed).map_err(|cause| damaged(name, cause))?;
+            let plaintext = self.opener.open(blob, sealed).map_err(|cause| damaged(name, cause))?;
             self.sealer.seal(blob.kind, blob.id, nonce()?, plaintext, out)
         };
         moved.map_err(|cause| unwritable("a blob", cause))

@@ -65,12 +65,12 @@ struct Finder<'a> {
 
 impl Finder<'_> {
     fn need(&mut self, kind: BlobKind, id: &Id) -> Result<()> {
-        if self.to_index.has(kind, id) {
+        if self.to_index.has(kind, id)? {
             return Ok(());
         }
         let noun = if kind == BlobKind::Data { "data blob" } else { "tree" };
         let missing = TransferError::BlobMissing { kind: noun, id: *id };
-        let location = self.from_index.find(kind, id).ok_or(missing)?;
+        let location = self.from_index.find(kind, id)?.ok_or(missing)?;
         self.sorter.push(record(&location))
     }
 }

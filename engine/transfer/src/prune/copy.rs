@@ -55,7 +55,8 @@ impl<'a> Copier<'a> {
         written: &'a mut Sorter<PACK_BYTES>,
     ) -> Self {
         let key = job.repository.key();
-        let is_compressing = job.request.is_uncompressed_repacked && job.repository.is_compressed();
+        let is_compressing =
+            job.request.is_uncompressed_repacked && job.repository.compression().is_some();
         let sealer =
             is_compressing.then(|| BlobSealer::new(key.clone(), Some(Compression::default())));
         let progress = Progress { bytes_total, is_total_known: true, ..Progress::default() };

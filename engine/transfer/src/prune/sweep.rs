@@ -134,7 +134,7 @@ impl Sweep<'_> {
         let mut sorted = Ahead::new(marking.needed.finish()?)?;
         while let Some(blob) = sorted.take()? {
             let (kind, id) = blob_of(&blob);
-            if !index.has(kind, &id) {
+            if !index.has(kind, &id)? {
                 return Err(missing(Some(&blob)));
             }
             needed.push(&blob)?;
