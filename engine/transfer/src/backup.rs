@@ -22,6 +22,7 @@ mod read;
 mod seal;
 pub(crate) mod select;
 mod shared;
+mod stop;
 mod walk;
 
 use crate::blobs::Fetcher;
@@ -45,6 +46,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use stop::Pulse;
 use walk::Walker;
 
 /// Chunks that wait for a worker, beyond what the memory plan allows anyway.
@@ -161,6 +163,16 @@ pub fn backup(
     events: &(dyn Fn(Event) + Sync),
     cancel: &Cancel,
 ) -> Result<BackupOutcome> {
+    stop::stoppable(repository, request, events, cancel, &back_up)
+}
+
+fn back_up(
+    repository: &Repository,
+    request: &BackupRequest,
+    pulse: &Pulse,
+    events: &(dyn Fn(Event) + Sync),
+    cancel: &Cancel,
+) -> Result<BackupOutcome> {
     let branch = Branch::of_paths(&request.paths)?;
     let excludes = Patterns::new(&request.excludes)?;
     for path in &request.paths {
@@ -185,6 +197,7 @@ pub fn backup(
         parents: &parents.trees(),
         checkpoints: &Checkpoints::of(request, parent),
     };
+    pulse.begin();
     let (mut outcome, tree) = run.all_threads(&shared, finished, events);
     outcome.tree = shared.verdict(tree)?;
     outcome.parent = parent;

@@ -11,8 +11,8 @@ mod packs;
 mod share;
 
 use crate::locks::HeldLock;
-use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
 use crate::sorter::Sorter;
+use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
 use contents::Told;
 use engine_repository::{FileKind, Id};
 use engine_storage::list_all;

@@ -54,7 +54,7 @@ impl<'a> Shared<'a> {
             lock,
             journal,
             cancel,
-            budget: Budget::of(pipeline_bytes / 4 * 3),
+            budget: Budget::of((pipeline_bytes / 4 * 3).min(in_flight_bytes_max())),
             buffers: Buffers { idle: Mutex::default(), idle_bytes_max: pipeline_bytes / 4 },
             has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -151,6 +151,13 @@ impl<'a> Shared<'a> {
             claims.blobs.remove(&(packed.blob.kind, packed.blob.id));
         }
     }
+}
+
+/// What is read and not stored yet is lost to a kill; and beyond what keeps every worker busy it
+/// makes nothing faster: 8 MiB for each, and 16 for the others.
+fn in_flight_bytes_max() -> usize {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    (16 << 20) + workers.min(super::WORKERS_MAX) * (8 << 20)
 }
 
 /// Buffers that are used again instead of given back to the system.

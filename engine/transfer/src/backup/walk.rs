@@ -10,7 +10,7 @@ use super::journal::{FileIdentity, FinishedFiles};
 use super::node::{NodeMaker, attributes_at, attributes_of_open, is_unchanged};
 use super::parent::{Before, ParentFolder};
 use super::progress::Meter;
-use super::read::{FileReader, ReadEnd};
+use super::read::{FileReader, ReadEnd, ReadFile};
 use super::select::{Branch, Patterns};
 use super::shared::Shared;
 use crate::blobs::Fetcher;
@@ -89,8 +89,10 @@ impl Walker<'_> {
     }
 
     fn everything_in(&mut self, folder: &Folder, path: &Path, parent: &mut ParentFolder) -> Walked {
-        let names = match folder.names() {
+        let is_stopped = || self.shared.is_stopped();
+        let names = match folder.names_unless(&is_stopped) {
             Ok(names) => names,
+            Err(_) if self.shared.is_stopped() => return Err(Stopped),
             Err(cause) => {
                 self.problem(path, &cause);
                 return Ok(());
@@ -174,13 +176,14 @@ impl Walker<'_> {
         }
         let is_sparse = stat.allocated_bytes < stat.size;
         let meter = &mut self.meter;
-        let read = self.reader.read(&file, stat.size, is_sparse, &mut |bytes| meter.bytes(bytes));
-        match read {
-            Ok((content, bytes)) => {
+        let known = (path, &FileIdentity::of(&node));
+        let seen = &mut |bytes| meter.bytes(bytes);
+        match self.reader.read(&file, known, stat.size, is_sparse, seen) {
+            Ok(read) => {
                 // It may have grown or shrunk: what was read is what is stored.
-                node.size = bytes;
-                self.count(before.nodes().any(|node| node.kind == NodeKind::File), bytes);
-                self.step(Step::Node(Box::new(node), Some(content)))
+                node.size = read.bytes;
+                self.count(before.nodes().any(|node| node.kind == NodeKind::File), &read);
+                self.step(Step::Node(Box::new(node), Some(read.content)))
             }
             Err(ReadEnd::Failed(cause)) => {
                 self.problem(path, &cause);
@@ -197,13 +200,13 @@ impl Walker<'_> {
         self.step(Step::Node(Box::new(node), Some(Content::known(content))))
     }
 
-    fn count(&mut self, was_known: bool, bytes: u64) {
+    fn count(&mut self, was_known: bool, read: &ReadFile) {
         match was_known {
             true => self.outcome.files_changed += 1,
             false => self.outcome.files_new += 1,
         }
-        self.outcome.bytes_total += bytes;
-        self.outcome.bytes_read += bytes;
+        self.outcome.bytes_total += read.bytes;
+        self.outcome.bytes_read += read.bytes - read.bytes_before;
         self.meter.file_done(0);
     }
 
