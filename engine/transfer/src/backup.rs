@@ -10,25 +10,28 @@
 //! are known. The snapshot is written when everything else is. Whoever fails says so to all; every
 //! queue then runs dry, and what was packed is indexed, so that the next run finds it.
 
+mod catalogue;
 mod collect;
 mod content;
+mod digest;
 mod node;
 mod pack;
 mod parent;
 mod progress;
 mod read;
+mod reuse;
 mod seal;
 pub(crate) mod select;
 mod shared;
 mod walk;
 
-use crate::blobs::Fetcher;
 use crate::browse::{newest_like, path_text};
-use crate::index::Index;
+use crate::errors::sentence;
 use crate::locks::HeldLock;
 use crate::{Cancel, Event, Repository, Result, TransferError};
+use catalogue::{Catalogue, Draft};
 use collect::Step;
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded};
 use engine_repository::{Chunker, FileKind, Id, Snapshot, Time};
 use progress::{Meter, Totals};
 use seal::{Added, Job};
@@ -160,17 +163,44 @@ pub fn backup(
     let lock = HeldLock::acquire(repository, false)?;
     // Snapshots first, then the index: a parent listed here has all its blobs in what is loaded.
     let parent = newest_like(repository, request)?;
-    let index = Index::load(repository)?;
-    let shared = Shared::new(repository, &index, &lock, cancel);
-    let parent_tree = parent.as_ref().map(|(_, snapshot)| snapshot.tree);
-    let run = Run { request, branch: &branch, excludes: &excludes, parent_tree };
-    let (mut outcome, tree) = run.all_threads(&shared, events);
+    let catalogue = Catalogue::open(repository, request);
+    let draft = told(events, Draft::begin(repository, request)).flatten();
+    let shared = Shared::new(repository, draft.as_ref(), &lock, cancel);
+    let run = Run {
+        request,
+        branch: &branch,
+        excludes: &excludes,
+        parent: parent.as_ref(),
+        totals: Mutex::new(totals_of_before(catalogue.as_ref(), parent.as_ref())),
+        draft: draft.as_ref(),
+    };
+    let (mut outcome, tree) = run.all_threads(&shared, catalogue, events);
     shared.verdict()?;
     let Some(tree) = tree else { return Err(TransferError::Cancelled) };
     outcome.tree = tree;
     outcome.parent = parent.map(|(id, _)| id);
     outcome.snapshot = save_snapshot(repository, request, &outcome)?;
+    drop(shared);
+    if let Some(draft) = draft {
+        told(events, draft.finish(repository, outcome.snapshot));
+    }
     Ok(outcome)
+}
+
+/// What came out; or nothing, and why is told: a backup is none the worse for it.
+fn told<T>(events: &(dyn Fn(Event) + Sync), result: Result<T>) -> Option<T> {
+    let tell = |error: TransferError| events(Event::Note(sentence(&error)));
+    result.map_err(tell).ok()
+}
+
+/// How much there was to do the last time, where that is known.
+fn totals_of_before(catalogue: Option<&Catalogue>, parent: Option<&(Id, Snapshot)>) -> Totals {
+    let summary = parent.and_then(|(_, snapshot)| snapshot.summary.as_ref());
+    let of_summary = summary.map(|summary| catalogue::Walked {
+        files: summary.total_files_processed,
+        bytes: summary.total_bytes_processed,
+    });
+    catalogue.map(Catalogue::totals).or(of_summary).map(Totals::as_before).unwrap_or_default()
 }
 
 /// What the threads of one backup are told.
@@ -178,7 +208,9 @@ struct Run<'a> {
     request: &'a BackupRequest,
     branch: &'a Branch,
     excludes: &'a Patterns,
-    parent_tree: Option<Id>,
+    parent: Option<&'a (Id, Snapshot)>,
+    totals: Mutex<Totals>,
+    draft: Option<&'a Draft>,
 }
 
 impl Run<'_> {
@@ -186,9 +218,9 @@ impl Run<'_> {
     fn all_threads(
         &self,
         shared: &Shared<'_>,
+        catalogue: Option<Catalogue>,
         events: &(dyn Fn(Event) + Sync),
     ) -> (BackupOutcome, Option<Id>) {
-        let totals = Mutex::new(Totals::default());
         let is_walked = AtomicBool::new(false);
         let (jobs_in, jobs_out) = bounded(JOBS_WAITING_MAX);
         let (steps_in, steps_out) = bounded(STEPS_WAITING_MAX);
@@ -207,11 +239,14 @@ impl Run<'_> {
             drop((jobs_out, sealed_in));
             let trees = jobs_in.clone();
             let collector = scope.spawn(move || collect::collect(shared, &steps_out, &trees));
-            scope.spawn(|| {
-                let is_done = || is_walked.load(Ordering::Relaxed);
-                progress::scan(shared, self.branch, self.excludes, &totals, &is_done);
-            });
-            let mut outcome = self.walk(shared, jobs_in, steps_in, Meter::new(events, &totals));
+            if !shared::lock(&self.totals).is_complete() {
+                scope.spawn(|| {
+                    let is_done = || is_walked.load(Ordering::Relaxed);
+                    progress::scan(shared, self.branch, self.excludes, &self.totals, &is_done);
+                });
+            }
+            let meter = Meter::new(events, &self.totals);
+            let mut outcome = self.walk(shared, catalogue, (jobs_in, steps_in), meter);
             is_walked.store(true, Ordering::Relaxed);
             let tree = collector.join().ok().flatten();
             let added = workers.into_iter().filter_map(|worker| worker.join().ok());
@@ -227,8 +262,8 @@ impl Run<'_> {
     fn walk(
         &self,
         shared: &Shared<'_>,
-        jobs: crossbeam_channel::Sender<Job>,
-        steps: crossbeam_channel::Sender<Step>,
+        catalogue: Option<Catalogue>,
+        (jobs, steps): (Sender<Job>, Sender<Step>),
         meter: Meter<'_>,
     ) -> BackupOutcome {
         let repository = shared.repository;
@@ -238,19 +273,30 @@ impl Run<'_> {
             repository.key(),
             config.chunker_polynomial,
         );
+        let mut maker = node::NodeMaker::new(self.request.zone.clone());
+        let parent = self.parent.map(|(id, _)| *id);
+        let mut owners = |names: &_| maker.agrees(names);
+        let records =
+            catalogue.and_then(|catalogue| catalogue.believed(repository, parent, &mut owners));
         let mut walker = Walker {
             shared,
             excludes: self.excludes,
-            maker: node::NodeMaker::new(self.request.zone.clone()),
+            maker,
             reader: read::FileReader::new(shared, chunker, jobs),
-            parents: Fetcher::new(repository, shared.index),
+            parents: parent::Parents::new(shared),
+            reuse: reuse::Reuse::of(records),
             steps,
             meter,
             outcome: BackupOutcome::default(),
+            is_unsettled: false,
         };
         // Stopped or not: what was seen is told, and the queues end here.
-        let _ = walker.walk(self.branch, self.parent_tree);
+        let _ = walker.walk(self.branch, self.parent.map(|(_, snapshot)| snapshot.tree));
         walker.meter.tell();
+        if let Some(draft) = self.draft {
+            let (names, totals) = (walker.maker.names(), walker.meter.walked());
+            draft.walked(names, totals, walker.reuse.records_bytes());
+        }
         walker.outcome
     }
 }

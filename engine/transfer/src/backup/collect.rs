@@ -1,5 +1,6 @@
 //! The collector puts nodes together into trees, in the order of the walk.
 
+use super::catalogue::records::Line;
 use super::content::Content;
 use super::seal::Job;
 use super::shared::Shared;
@@ -13,10 +14,15 @@ use engine_repository::{BlobKind, Id, Node, TreeWriter};
 pub(super) enum Step {
     /// A folder begins.
     Enter,
-    /// Something in the folder that began last; files come with their content.
+    /// Something in the folder that began last; files come with their content, unless the node has
+    /// it.
     Node(Box<Node>, Option<Content>),
     /// The folder that began last ends. This is its node; the root has none.
     Leave(Option<Box<Node>>),
+    /// What the catalogue says of the folder that was left last.
+    Record(Box<Line>),
+    /// Everything begins again.
+    Restart,
 }
 
 struct OpenTree {
@@ -45,6 +51,7 @@ fn collect_steps(
     jobs: &Sender<Job>,
 ) -> Result<Option<Id>> {
     let mut open: Vec<OpenTree> = Vec::new();
+    let mut left = Id::ZERO;
     for step in steps {
         match step {
             Step::Enter => {
@@ -61,6 +68,7 @@ fn collect_steps(
             Step::Leave(node) => {
                 let Some(tree) = open.pop() else { return Ok(None) };
                 let id = save(shared, tree, jobs);
+                left = id;
                 match node {
                     Some(mut node) => {
                         node.subtree = Some(id);
@@ -69,6 +77,8 @@ fn collect_steps(
                     None => return Ok(Some(id)),
                 }
             }
+            Step::Record(line) => shared.record(&line, &left),
+            Step::Restart => open.clear(),
         }
     }
     Ok(None)

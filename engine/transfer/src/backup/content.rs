@@ -25,11 +25,6 @@ struct State {
 }
 
 impl Content {
-    /// What is known from the start.
-    pub(super) fn known(ids: Vec<Id>) -> Self {
-        let state = Mutex::new(State { ids, missing: 0 });
-        Self(Arc::new(Shelf { state, completed: Condvar::new() }))
-    }
 
     /// Adds a chunk at the end, whose id comes by [`Place::set`].
     pub(super) fn expect(&self) -> Place {

@@ -1,5 +1,7 @@
 //! What the threads of one backup share.
 
+use super::catalogue::Draft;
+use super::catalogue::records::Line;
 use crate::budget::Budget;
 use crate::index::Index;
 use crate::locks::HeldLock;
@@ -7,12 +9,12 @@ use crate::{Cancel, Repository, Result, TransferError};
 use engine_repository::{BlobKind, Id, PackedBlob};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What the threads of one backup share.
 pub(super) struct Shared<'a> {
     pub(super) repository: &'a Repository,
-    pub(super) index: &'a Index,
+    index: OnceLock<Option<Index>>,
     pub(super) budget: Arc<Budget>,
     pub(super) buffers: Buffers,
     pub(super) lock: &'a HeldLock,
@@ -22,19 +24,22 @@ pub(super) struct Shared<'a> {
     failure: Mutex<Option<TransferError>>,
     /// Blobs on their way to a pack.
     claimed: Mutex<HashSet<(BlobKind, Id)>>,
+    /// Trees of folders on the way that are there, for all the catalogue says.
+    known_trees: Mutex<HashSet<Id>>,
+    draft: Option<&'a Draft>,
 }
 
 impl<'a> Shared<'a> {
     pub(super) fn new(
         repository: &'a Repository,
-        index: &'a Index,
+        draft: Option<&'a Draft>,
         lock: &'a HeldLock,
         cancel: &'a Cancel,
     ) -> Self {
         let pipeline_bytes = usize::try_from(repository.plan().pipeline_bytes).unwrap_or(1 << 30);
         Self {
             repository,
-            index,
+            index: OnceLock::new(),
             lock,
             cancel,
             budget: Budget::of(pipeline_bytes / 4 * 3),
@@ -42,6 +47,32 @@ impl<'a> Shared<'a> {
             has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
             claimed: Mutex::default(),
+            known_trees: Mutex::default(),
+            draft,
+        }
+    }
+
+    /// Where blobs lie: read when it is asked for the first time, for a run that changes nothing
+    /// never asks. `None` when it cannot be read, and the backup ends with that.
+    pub(super) fn index(&self) -> Option<&Index> {
+        let load = || Index::load(self.repository).map_err(|error| self.fail(error)).ok();
+        self.index.get_or_init(load).as_ref()
+    }
+
+    /// A tree that is in the repository.
+    pub(super) fn knows_tree(&self, id: Id) {
+        lock(&self.known_trees).insert(id);
+    }
+
+    /// The catalogue was wrong.
+    pub(super) fn knows_no_tree(&self) {
+        lock(&self.known_trees).clear();
+    }
+
+    /// Takes note of a folder for the next run.
+    pub(super) fn record(&self, line: &Line, tree: &Id) {
+        if let Some(draft) = self.draft {
+            draft.record(line, tree);
         }
     }
 
@@ -68,12 +99,17 @@ impl<'a> Shared<'a> {
     /// Whether a blob is new to the repository. If so, the caller must see to it that it is stored;
     /// nobody else will be asked to.
     pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> bool {
-        !self.index.has(kind, id) && lock(&self.claimed).insert((kind, *id))
+        let is_known = kind == BlobKind::Tree && lock(&self.known_trees).contains(id);
+        !is_known
+            && self.index().is_some_and(|index| !index.has(kind, id))
+            && lock(&self.claimed).insert((kind, *id))
     }
 
     /// Takes note of a pack that is durable.
     pub(super) fn stored(&self, pack: Id, blobs: &[PackedBlob]) {
-        self.index.stored(pack, blobs);
+        if let Some(index) = self.index() {
+            index.stored(pack, blobs);
+        }
         let mut claimed = lock(&self.claimed);
         for packed in blobs {
             claimed.remove(&(packed.blob.kind, packed.blob.id));
