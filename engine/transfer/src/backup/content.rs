@@ -25,7 +25,6 @@ struct State {
 }
 
 impl Content {
-
     /// Adds a chunk at the end, whose id comes by [`Place::set`].
     pub(super) fn expect(&self) -> Place {
         let mut state = lock(&self.0.state);
