@@ -11,9 +11,12 @@
 //! queue then runs dry, and what was packed is indexed, so that the next run finds it.
 
 mod catalogue;
+mod checkpoint;
 mod collect;
 mod content;
 mod digest;
+mod journal;
+mod lazy_index;
 mod node;
 mod pack;
 mod parent;
@@ -25,14 +28,20 @@ pub(crate) mod select;
 mod shared;
 mod walk;
 
-use crate::browse::{newest_like, path_text};
+use crate::browse::{Parents, parents_like, path_text};
 use crate::errors::sentence;
 use crate::locks::HeldLock;
 use crate::{Cancel, Event, Repository, Result, TransferError};
 use catalogue::{Catalogue, Draft};
-use collect::Step;
+pub use checkpoint::CHECKPOINT_INTERVAL;
+use checkpoint::Checkpoints;
+pub(crate) use checkpoint::{PARENTS_MAX, is_checkpoint};
+use collect::{Collector, Step};
 use crossbeam_channel::{Sender, bounded};
-use engine_repository::{Chunker, FileKind, Id, Snapshot, Time};
+use engine_repository::{FileKind, Id, Snapshot, Time};
+use journal::{FinishedFiles, Journal};
+use lazy_index::LazyIndex;
+use pack::Packer;
 use progress::{Meter, Totals};
 use seal::{Added, Job};
 use select::{Branch, Patterns};
@@ -40,6 +49,7 @@ use shared::Shared;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use walk::Walker;
 
 /// Chunks that wait for a worker, beyond what the memory plan allows anyway.
@@ -48,8 +58,8 @@ const JOBS_WAITING_MAX: usize = 64;
 const STEPS_WAITING_MAX: usize = 1024;
 /// Sealed blobs that wait for the packer.
 const SEALED_WAITING_MAX: usize = 64;
-/// Full packs that wait for the disk.
-const PACKS_WAITING_MAX: usize = 2;
+/// Full packs that wait for the disk: a kill loses the one being stored and the one being filled.
+const PACKS_WAITING_MAX: usize = 0;
 /// More workers than this gain nothing on the boxes we are for.
 const WORKERS_MAX: usize = 8;
 /// Only the first problems are kept; all are counted and told as events.
@@ -75,6 +85,8 @@ pub struct BackupRequest {
     pub zone: jiff::tz::TimeZone,
     /// Which older snapshot tells what did not change.
     pub parent: ParentChoice,
+    /// How old a checkpoint may get; see [`CHECKPOINT_INTERVAL`].
+    pub checkpoint_interval: Duration,
     /// Name and version of the program, for the snapshot.
     pub program_version: String,
 }
@@ -162,28 +174,37 @@ pub fn backup(
     }
     let lock = HeldLock::acquire(repository, false)?;
     // Snapshots first, then the index: a parent listed here has all its blobs in what is loaded.
-    let parent = newest_like(repository, request)?;
+    let parents = parents_like(repository, request)?;
+    let index = LazyIndex::of(repository);
+    journal::adopt_packs(repository, &index)?;
+    let (journal, mut finished) = Journal::begin(repository, request);
+    if request.parent == ParentChoice::None {
+        finished = FinishedFiles::default();
+    }
     let catalogue = Catalogue::open(repository, request);
     let draft = told(events, Draft::begin(repository, request)).flatten();
-    let shared = Shared::new(repository, draft.as_ref(), &lock, cancel);
+    let shared = Shared::new(repository, &index, draft.as_ref(), &lock, journal, cancel);
+    let parent = parents.complete.as_ref().map(|(id, _)| *id);
     let run = Run {
         request,
         branch: &branch,
         excludes: &excludes,
-        parent: parent.as_ref(),
-        totals: Mutex::new(totals_of_before(catalogue.as_ref(), parent.as_ref())),
+        parents: &parents,
+        totals: &Mutex::new(totals_of_before(catalogue.as_ref(), &parents)),
         draft: draft.as_ref(),
+        checkpoints: &Checkpoints::of(request, parent),
     };
-    let (mut outcome, tree) = run.all_threads(&shared, catalogue, events);
-    shared.verdict()?;
-    let Some(tree) = tree else { return Err(TransferError::Cancelled) };
-    outcome.tree = tree;
-    outcome.parent = parent.map(|(id, _)| id);
-    outcome.snapshot = save_snapshot(repository, request, &outcome)?;
+    let (mut outcome, tree) = run.all_threads(&shared, (catalogue, finished), events);
+    outcome.tree = shared.verdict(tree)?;
+    outcome.parent = parent;
+    outcome.snapshot = save_snapshot(repository, request, outcome.tree, parent)?;
+    shared.journal.remove();
     drop(shared);
     if let Some(draft) = draft {
         told(events, draft.finish(repository, outcome.snapshot));
     }
+    // The snapshot is there: what could not be tidied up goes after the next.
+    let _ = checkpoint::remove_all(repository, request);
     Ok(outcome)
 }
 
@@ -194,8 +215,9 @@ fn told<T>(events: &(dyn Fn(Event) + Sync), result: Result<T>) -> Option<T> {
 }
 
 /// How much there was to do the last time, where that is known.
-fn totals_of_before(catalogue: Option<&Catalogue>, parent: Option<&(Id, Snapshot)>) -> Totals {
-    let summary = parent.and_then(|(_, snapshot)| snapshot.summary.as_ref());
+fn totals_of_before(catalogue: Option<&Catalogue>, parents: &Parents) -> Totals {
+    let complete = parents.complete.as_ref();
+    let summary = complete.and_then(|(_, snapshot)| snapshot.summary.as_ref());
     let of_summary = summary.map(|summary| catalogue::Walked {
         files: summary.total_files_processed,
         bytes: summary.total_bytes_processed,
@@ -208,9 +230,10 @@ struct Run<'a> {
     request: &'a BackupRequest,
     branch: &'a Branch,
     excludes: &'a Patterns,
-    parent: Option<&'a (Id, Snapshot)>,
-    totals: Mutex<Totals>,
+    parents: &'a Parents,
+    totals: &'a Mutex<Totals>,
     draft: Option<&'a Draft>,
+    checkpoints: &'a Checkpoints<'a>,
 }
 
 impl Run<'_> {
@@ -218,7 +241,7 @@ impl Run<'_> {
     fn all_threads(
         &self,
         shared: &Shared<'_>,
-        catalogue: Option<Catalogue>,
+        before: (Option<Catalogue>, FinishedFiles),
         events: &(dyn Fn(Event) + Sync),
     ) -> (BackupOutcome, Option<Id>) {
         let is_walked = AtomicBool::new(false);
@@ -228,25 +251,25 @@ impl Run<'_> {
         let (filled_in, filled_out) = bounded(PACKS_WAITING_MAX);
         let workers_max = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
-            scope.spawn(move || pack::store(shared, &filled_out));
-            scope.spawn(move || pack::pack(shared, &sealed_out, &filled_in));
+            scope.spawn(move || pack::store(shared, self.checkpoints, &filled_out));
+            scope.spawn(move || Packer::new(shared, filled_in).pack(&sealed_out));
             let workers: Vec<_> = (0..workers_max.min(WORKERS_MAX))
                 .map(|_| {
                     let (jobs, sealed) = (jobs_out.clone(), sealed_in.clone());
                     scope.spawn(move || seal::work(shared, &jobs, &sealed))
                 })
                 .collect();
-            drop((jobs_out, sealed_in));
-            let trees = jobs_in.clone();
-            let collector = scope.spawn(move || collect::collect(shared, &steps_out, &trees));
-            if !shared::lock(&self.totals).is_complete() {
+            drop(jobs_out);
+            let collector = Collector::new(shared, self.checkpoints, jobs_in.clone(), sealed_in);
+            let collector = scope.spawn(move || collector.collect(&steps_out));
+            if !shared::lock(self.totals).is_complete() {
                 scope.spawn(|| {
                     let is_done = || is_walked.load(Ordering::Relaxed);
-                    progress::scan(shared, self.branch, self.excludes, &self.totals, &is_done);
+                    progress::scan(shared, self.branch, self.excludes, self.totals, &is_done);
                 });
             }
-            let meter = Meter::new(events, &self.totals);
-            let mut outcome = self.walk(shared, catalogue, (jobs_in, steps_in), meter);
+            let meter = Meter::new(events, self.totals);
+            let mut outcome = self.walk(shared, before, (jobs_in, steps_in), meter);
             is_walked.store(true, Ordering::Relaxed);
             let tree = collector.join().ok().flatten();
             let added = workers.into_iter().filter_map(|worker| worker.join().ok());
@@ -262,36 +285,32 @@ impl Run<'_> {
     fn walk(
         &self,
         shared: &Shared<'_>,
-        catalogue: Option<Catalogue>,
+        (catalogue, finished): (Option<Catalogue>, FinishedFiles),
         (jobs, steps): (Sender<Job>, Sender<Step>),
         meter: Meter<'_>,
     ) -> BackupOutcome {
         let repository = shared.repository;
-        let config = repository.config();
-        let chunker = Chunker::for_repository(
-            repository.chunker_kind(),
-            repository.key(),
-            config.chunker_polynomial,
-        );
         let mut maker = node::NodeMaker::new(self.request.zone.clone());
-        let parent = self.parent.map(|(id, _)| *id);
-        let mut owners = |names: &_| maker.agrees(names);
-        let records =
-            catalogue.and_then(|catalogue| catalogue.believed(repository, parent, &mut owners));
+        // A checkpoint has what the catalogue's snapshot has not.
+        let parent = self.parents.only().map(|(id, _)| *id);
+        let records = catalogue.and_then(|catalogue| {
+            catalogue.believed(repository, parent, &mut |names| maker.agrees(names))
+        });
         let mut walker = Walker {
             shared,
             excludes: self.excludes,
             maker,
-            reader: read::FileReader::new(shared, chunker, jobs),
+            reader: read::FileReader::new(shared, repository.chunker(), jobs),
             parents: parent::Parents::new(shared),
             reuse: reuse::Reuse::of(records),
+            finished,
             steps,
             meter,
             outcome: BackupOutcome::default(),
             is_unsettled: false,
         };
         // Stopped or not: what was seen is told, and the queues end here.
-        let _ = walker.walk(self.branch, self.parent.map(|(_, snapshot)| snapshot.tree));
+        let _ = walker.walk(self.branch, &self.parents.trees());
         walker.meter.tell();
         if let Some(draft) = self.draft {
             let (names, totals) = (walker.maker.names(), walker.meter.walked());
@@ -304,7 +323,8 @@ impl Run<'_> {
 fn save_snapshot(
     repository: &Repository,
     request: &BackupRequest,
-    outcome: &BackupOutcome,
+    tree: Id,
+    parent: Option<Id>,
 ) -> Result<Id> {
     let (seconds, nanoseconds) =
         (request.time.as_second(), request.time.subsec_nanosecond().unsigned_abs());
@@ -313,7 +333,7 @@ fn save_snapshot(
     let paths = request.paths.iter().map(|path| path_text(path)).collect();
     let who = repository.who();
     let snapshot = Snapshot {
-        parent: outcome.parent,
+        parent,
         hostname: request.hostname.clone(),
         username: request.username.clone(),
         uid: who.uid,
@@ -321,7 +341,7 @@ fn save_snapshot(
         excludes: request.excludes.clone(),
         tags: request.tags.clone(),
         program_version: request.program_version.clone(),
-        ..Snapshot::new(time, outcome.tree, paths)
+        ..Snapshot::new(time, tree, paths)
     };
     repository.save_unpacked(FileKind::Snapshot, &snapshot)
 }

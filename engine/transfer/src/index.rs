@@ -4,12 +4,11 @@
 //! hash table beside them. The rest of the room only uses the handful of functions here, so that
 //! an index on disk can take this one's place.
 
-use crate::errors::Cause;
-use crate::repository::damaged;
-use crate::{Repository, Result, TransferError};
-use engine_repository::compress::Decompressor;
-use engine_repository::{BlobKind, FileKind, Id, IndexReader, PackedBlob, SealedBlob, unpacked};
-use engine_storage::{Name, StorageError, list_all};
+mod entries;
+
+use crate::{Repository, Result};
+use engine_repository::{BlobKind, Id, PackedBlob, SealedBlob};
+pub(crate) use entries::{each_entry, each_entry_of};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{PoisonError, RwLock};
@@ -79,11 +78,6 @@ impl IndexBuilder {
         self.records[place(packed.blob.kind)].push(Record::new(number, packed));
     }
 
-    /// Takes in an index file.
-    pub(crate) fn add_file(&mut self, repository: &Repository, id: Id) -> Result<()> {
-        self.add_file_with(repository, id, &mut |_, _| {})
-    }
-
     /// Takes in an index file and shows each entry of it.
     pub(crate) fn add_file_with(
         &mut self,
@@ -91,20 +85,11 @@ impl IndexBuilder {
         id: Id,
         each: &mut dyn FnMut(Id, &PackedBlob),
     ) -> Result<()> {
-        let spoilt = |cause| damaged(Name::of(FileKind::Index, id), cause);
-        let mut file = match repository.read_sealed(FileKind::Index, id) {
-            // Removed by a prune or merged into another since it was listed.
-            Err(TransferError::Storage(StorageError::NotFound { .. })) => return Ok(()),
-            file => file?,
-        };
-        let mut decompressor = Decompressor::new();
-        let json = unpacked::open_stream(&mut file, repository.key(), &mut decompressor)
-            .map_err(|cause| spoilt(Cause::from(cause)))?;
-        for entry in IndexReader::new(json) {
-            let entry = entry.map_err(|cause| spoilt(Cause::from(cause)))?;
-            self.add(entry.pack, &entry.packed);
-            each(entry.pack, &entry.packed);
-        }
+        each_entry_of(repository, id, &mut |pack, packed| {
+            self.add(pack, packed);
+            each(pack, packed);
+            Ok(())
+        })?;
         Ok(())
     }
 
@@ -190,9 +175,10 @@ impl Index {
     /// Reads all index files of a repository.
     pub(crate) fn load(repository: &Repository) -> Result<Self> {
         let mut builder = IndexBuilder::default();
-        for (id, _) in list_all(repository.storage().as_ref(), FileKind::Index)? {
-            builder.add_file(repository, id)?;
-        }
+        each_entry(repository, &mut |_, pack, packed| {
+            builder.add(pack, packed);
+            Ok(())
+        })?;
         Ok(builder.finish())
     }
 

@@ -1,4 +1,4 @@
-//! The snapshot before, read beside the walk: both are sorted by name.
+//! The snapshots before, read beside the walk: all are sorted by name.
 
 use super::shared::Shared;
 use crate::Result;
@@ -6,7 +6,7 @@ use crate::blobs::{Fetcher, TreeNodes};
 use engine_repository::{Id, Node};
 use std::cmp::Ordering;
 
-/// Reads trees of the snapshot before. Nothing is made ready for that until the first is asked for.
+/// Reads trees of the snapshots before. Nothing is made ready for that until one is asked for.
 pub(super) struct Parents<'a> {
     shared: &'a Shared<'a>,
     fetcher: Option<Fetcher<'a>>,
@@ -27,27 +27,63 @@ impl<'a> Parents<'a> {
     }
 }
 
-/// One folder of the snapshot before. It is read when it is asked for the first time.
+/// One folder as the snapshots before have it, the one to be believed first first.
+/// They are read when they are asked for the first time.
 #[derive(Default)]
 pub(super) struct ParentFolder {
-    tree: Option<Id>,
+    unread: Vec<Id>,
+    sides: Vec<Side>,
+}
+
+/// The folder in one snapshot.
+struct Side {
     nodes: Option<TreeNodes>,
     /// Read already, but behind what was asked for.
     ahead: Option<Node>,
 }
 
-impl ParentFolder {
-    /// The folder of that tree. One that cannot be read counts as empty: then everything in it is
-    /// read from the source, which is always right.
-    pub(super) fn of(tree: Option<Id>) -> Self {
-        Self { tree, ..Self::default() }
+/// What the snapshots before have under one name.
+#[derive(Default)]
+pub(super) struct Before {
+    first: Option<Node>,
+    others: Vec<Node>,
+}
+
+impl Before {
+    /// The nodes, the one to be believed first first.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.first.iter().chain(&self.others)
     }
 
-    /// The node of that name. Names must be asked for in order.
-    pub(super) fn find(&mut self, name: &[u8], parents: &mut Parents<'_>) -> Option<Node> {
-        if let Some(tree) = self.tree.take() {
-            self.nodes = parents.tree(&tree)?.ok();
+    /// The trees of a folder of that name.
+    pub(super) fn subtrees(&self) -> Vec<Id> {
+        let mut trees: Vec<Id> = self.nodes().filter_map(|node| node.subtree).collect();
+        // A folder that is the same in all need not be read twice.
+        trees.dedup();
+        trees
+    }
+}
+
+impl ParentFolder {
+    /// The folder of these trees. One that cannot be read counts as empty: then everything in it is
+    /// read from the source, which is always right.
+    pub(super) fn of(trees: Vec<Id>) -> Self {
+        Self { unread: trees, sides: Vec::new() }
+    }
+
+    /// The nodes of that name. Names must be asked for in order.
+    pub(super) fn find(&mut self, name: &[u8], parents: &mut Parents<'_>) -> Before {
+        for tree in std::mem::take(&mut self.unread) {
+            let nodes = parents.tree(&tree).and_then(Result::ok);
+            self.sides.push(Side { nodes, ahead: None });
         }
+        let mut found = self.sides.iter_mut().filter_map(|side| side.find(name));
+        Before { first: found.next(), others: found.collect() }
+    }
+}
+
+impl Side {
+    fn find(&mut self, name: &[u8]) -> Option<Node> {
         loop {
             let node = match self.ahead.take() {
                 Some(node) => node,

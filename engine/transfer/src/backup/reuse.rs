@@ -55,7 +55,7 @@ pub(super) struct Reuse {
 struct Kept {
     name: Vec<u8>,
     tree: Id,
-    /// Its own node. None as long as it is only in the tree of the folder around it.
+    /// Its own node, until it is sent. None where the tree of the folder around it has it.
     node: Option<Box<Node>>,
     /// Its nodes of before that were not copied yet; nothing until something in it has changed.
     rest: Option<Rest>,
@@ -182,14 +182,14 @@ impl Walker<'_> {
         let line = self.reuse.end(found.line, digest);
         self.is_unsettled = is_unsettled_itself;
         match (kept.rest, kept.node) {
-            (Some(mut rest), Some(node)) => {
+            (Some(mut rest), _) => {
                 while let Some(node) = rest.next()? {
                     self.step(Step::Node(node, None))?;
                 }
-                self.step(Step::Leave(Some(node)))?;
+                self.step(Step::Leave)?;
                 self.step(Step::Record(Box::new(line)))
             }
-            (_, node) => {
+            (None, node) => {
                 self.shared.record(&line, &tree);
                 let Some(mut node) = node else { return Ok(()) };
                 node.subtree = Some(tree);
@@ -205,17 +205,19 @@ impl Walker<'_> {
             if self.reuse.kept[place].rest.is_some() {
                 continue;
             }
-            if self.reuse.kept[place].node.is_none() {
-                let name = self.reuse.kept[place].name.clone();
-                let around = place.checked_sub(1).ok_or(End::Distrusted)?;
-                let node = self.copy_until(around, &name)?.ok_or(End::Distrusted)?;
-                self.reuse.kept[place].node = Some(node);
-            }
             let tree = self.reuse.kept[place].tree;
+            let node = match self.reuse.kept[place].node.take() {
+                Some(node) => node,
+                None => {
+                    let name = self.reuse.kept[place].name.clone();
+                    let around = place.checked_sub(1).ok_or(End::Distrusted)?;
+                    self.copy_until(around, &name)?.ok_or(End::Distrusted)?
+                }
+            };
             let nodes = self.parents.tree(&tree).ok_or(End::Stopped)?;
             let nodes = nodes.map_err(|_| End::Distrusted)?;
             self.reuse.kept[place].rest = Some(Rest { nodes, ahead: None });
-            self.step(Step::Enter)?;
+            self.step(Step::Enter(Some(node)))?;
         }
         let last = self.reuse.kept.len().checked_sub(1).ok_or(End::Distrusted)?;
         self.copy_until(last, name.to_bytes())

@@ -2,61 +2,86 @@
 
 use super::catalogue::Draft;
 use super::catalogue::records::Line;
+use super::journal::Journal;
+use super::lazy_index::LazyIndex;
 use crate::budget::Budget;
 use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::{Cancel, Repository, Result, TransferError};
 use engine_repository::{BlobKind, Id, PackedBlob};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the threads of one backup share.
 pub(super) struct Shared<'a> {
     pub(super) repository: &'a Repository,
-    index: OnceLock<Option<Index>>,
+    index: &'a LazyIndex<'a>,
     pub(super) budget: Arc<Budget>,
     pub(super) buffers: Buffers,
     pub(super) lock: &'a HeldLock,
+    pub(super) journal: Journal,
     cancel: &'a Cancel,
     has_failed: AtomicBool,
     /// The first failure; those after it are its consequences.
     failure: Mutex<Option<TransferError>>,
-    /// Blobs on their way to a pack.
-    claimed: Mutex<HashSet<(BlobKind, Id)>>,
+    claims: Mutex<Claims>,
     /// Trees of folders on the way that are there, for all the catalogue says.
     known_trees: Mutex<HashSet<Id>>,
     draft: Option<&'a Draft>,
 }
 
+/// Blobs on their way to a pack that is stored.
+#[derive(Default)]
+struct Claims {
+    blobs: HashSet<(BlobKind, Id)>,
+    /// How many of each claim are in no pack yet.
+    unpacked: BTreeMap<Claim, usize>,
+    /// The claim of those that come now.
+    current: Claim,
+}
+
+/// When a blob was claimed: before which checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Claim(u32);
+
 impl<'a> Shared<'a> {
     pub(super) fn new(
         repository: &'a Repository,
+        index: &'a LazyIndex<'a>,
         draft: Option<&'a Draft>,
         lock: &'a HeldLock,
+        journal: Journal,
         cancel: &'a Cancel,
     ) -> Self {
         let pipeline_bytes = usize::try_from(repository.plan().pipeline_bytes).unwrap_or(1 << 30);
         Self {
             repository,
-            index: OnceLock::new(),
+            index,
             lock,
+            journal,
             cancel,
             budget: Budget::of(pipeline_bytes / 4 * 3),
             buffers: Buffers { idle: Mutex::default(), idle_bytes_max: pipeline_bytes / 4 },
             has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
-            claimed: Mutex::default(),
+            claims: Mutex::default(),
             known_trees: Mutex::default(),
             draft,
         }
     }
 
-    /// Where blobs lie: read when it is asked for the first time, for a run that changes nothing
-    /// never asks. `None` when it cannot be read, and the backup ends with that.
-    pub(super) fn index(&self) -> Option<&Index> {
-        let load = || Index::load(self.repository).map_err(|error| self.fail(error)).ok();
-        self.index.get_or_init(load).as_ref()
+    /// Where blobs lie; `None` when that cannot be read, and the backup ends with it.
+    pub(super) fn index(&self) -> Option<&'a Index> {
+        match self.index.get() {
+            Ok(index) => Some(index),
+            // Somebody else was told why.
+            Err(TransferError::Cancelled) => None,
+            Err(error) => {
+                self.fail(error);
+                None
+            }
+        }
     }
 
     /// A tree that is in the repository.
@@ -82,27 +107,70 @@ impl<'a> Shared<'a> {
         self.has_failed.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the backup failed: then nothing more is to be stored.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the backup was asked to stop, and works: then what is finished is stored.
+    pub(super) fn is_cancelled(&self) -> bool {
+        !self.has_failed() && self.cancel.is_cancelled()
+    }
+
     /// Whether every thread should come to an end without finishing its work.
     pub(super) fn is_stopped(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed) || self.cancel.is_cancelled()
     }
 
-    /// The verdict, once all threads have ended.
-    pub(super) fn verdict(&self) -> Result<()> {
-        match lock(&self.failure).take() {
-            Some(error) => Err(error),
-            None if self.cancel.is_cancelled() => Err(TransferError::Cancelled),
-            None => self.lock.must_be_held(),
+    /// The verdict, once all threads have ended: `tree`, if everything is in it. A stop that came
+    /// too late to leave anything out is none.
+    pub(super) fn verdict(&self, tree: Option<Id>) -> Result<Id> {
+        if let Some(error) = lock(&self.failure).take() {
+            return Err(error);
         }
+        self.lock.must_be_held()?;
+        tree.ok_or(TransferError::Cancelled)
     }
 
     /// Whether a blob is new to the repository. If so, the caller must see to it that it is stored;
     /// nobody else will be asked to.
-    pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> bool {
-        let is_known = kind == BlobKind::Tree && lock(&self.known_trees).contains(id);
-        !is_known
-            && self.index().is_some_and(|index| !index.has(kind, id))
-            && lock(&self.claimed).insert((kind, *id))
+    pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> Option<Claim> {
+        if kind == BlobKind::Tree && lock(&self.known_trees).contains(id) {
+            return None;
+        }
+        if self.index()?.has(kind, id) {
+            return None;
+        }
+        let mut claims = lock(&self.claims);
+        let claim = claims.current;
+        claims.blobs.insert((kind, *id)).then(|| {
+            *claims.unpacked.entry(claim).or_default() += 1;
+            claim
+        })
+    }
+
+    /// A blob of this claim is in a pack.
+    pub(super) fn packed(&self, claim: Claim) {
+        let mut claims = lock(&self.claims);
+        if let Some(unpacked) = claims.unpacked.get_mut(&claim) {
+            *unpacked -= 1;
+            if *unpacked == 0 {
+                claims.unpacked.remove(&claim);
+            }
+        }
+    }
+
+    /// The claim of all blobs claimed so far; those that come later have another.
+    pub(super) fn claims_so_far(&self) -> Claim {
+        let mut claims = lock(&self.claims);
+        let claim = claims.current;
+        claims.current.0 += 1;
+        claim
+    }
+
+    /// Whether every blob of this claim, and of those before, is in a pack.
+    pub(super) fn are_packed(&self, claim: Claim) -> bool {
+        lock(&self.claims).unpacked.range(..=claim).next().is_none()
     }
 
     /// Takes note of a pack that is durable.
@@ -110,9 +178,9 @@ impl<'a> Shared<'a> {
         if let Some(index) = self.index() {
             index.stored(pack, blobs);
         }
-        let mut claimed = lock(&self.claimed);
+        let mut claims = lock(&self.claims);
         for packed in blobs {
-            claimed.remove(&(packed.blob.kind, packed.blob.id));
+            claims.blobs.remove(&(packed.blob.kind, packed.blob.id));
         }
     }
 }

@@ -7,9 +7,11 @@
 use super::BackupOutcome;
 use super::catalogue::records::{Line, Record, Stretch};
 use super::collect::Step;
+use super::content::Content;
 use super::digest::{FolderDigest, is_same};
+use super::journal::{FileIdentity, FinishedFiles};
 use super::node::{NodeMaker, attributes_at, attributes_of_open, is_unchanged};
-use super::parent::{ParentFolder, Parents};
+use super::parent::{Before, ParentFolder, Parents};
 use super::progress::Meter;
 use super::read::{FileReader, ReadEnd};
 use super::reuse::{Around, Look, Reuse};
@@ -44,6 +46,7 @@ pub(super) struct Walker<'a> {
     pub(super) reader: FileReader<'a>,
     pub(super) parents: Parents<'a>,
     pub(super) reuse: Reuse,
+    pub(super) finished: FinishedFiles,
     pub(super) steps: Sender<Step>,
     pub(super) meter: Meter<'a>,
     pub(super) outcome: BackupOutcome,
@@ -74,9 +77,9 @@ pub(super) struct Found<'f> {
 }
 
 impl Walker<'_> {
-    /// Walks through everything. `parent` is the root of the snapshot before.
-    pub(super) fn walk(&mut self, branch: &Branch, parent: Option<Id>) -> Walked {
-        let walked = self.walk_all(branch, parent);
+    /// Walks through everything. `parents` are the roots of the snapshots before.
+    pub(super) fn walk(&mut self, branch: &Branch, parents: &[Id]) -> Walked {
+        let walked = self.walk_all(branch, parents);
         if !matches!(walked, Err(End::Distrusted)) {
             return walked;
         }
@@ -85,16 +88,17 @@ impl Walker<'_> {
         self.outcome = BackupOutcome::default();
         self.meter.restart();
         self.step(Step::Restart)?;
-        self.walk_all(branch, parent)
+        self.walk_all(branch, parents)
     }
 
-    fn walk_all(&mut self, branch: &Branch, parent: Option<Id>) -> Walked {
+    fn walk_all(&mut self, branch: &Branch, parents: &[Id]) -> Walked {
         let known = self.reuse.all();
-        if let Some(parent) = parent.filter(|_| self.reuse.is_believed()) {
-            self.shared.knows_tree(parent);
+        for parent in parents.iter().filter(|_| self.reuse.is_believed()) {
+            self.shared.knows_tree(*parent);
         }
-        let mut inside = Inside { parent: ParentFolder::of(parent), known, ..Inside::default() };
-        self.step(Step::Enter)?;
+        let parent = ParentFolder::of(parents.to_vec());
+        let mut inside = Inside { parent, known, ..Inside::default() };
+        self.step(Step::Enter(None))?;
         let root = Path::new("/");
         match branch {
             Branch::Partly(_) => self.named_only(root, branch, &mut inside)?,
@@ -105,7 +109,7 @@ impl Walker<'_> {
                 }
             }
         }
-        self.step(Step::Leave(None))
+        self.step(Step::Leave)
     }
 
     pub(super) fn step(&self, step: Step) -> Walked {
@@ -128,10 +132,10 @@ impl Walker<'_> {
                     let Some(node) = self.noted(&at, node) else { continue };
                     let line = self.reuse.begin(name);
                     let mut below = self.below(name, inside);
-                    self.step(Step::Enter)?;
+                    self.step(Step::Enter(Some(Box::new(node))))?;
                     self.named_only(&at, child, &mut below)?;
                     self.outcome.dirs += 1;
-                    self.step(Step::Leave(Some(Box::new(node))))?;
+                    self.step(Step::Leave)?;
                     // It is looked at each time.
                     let line = self.reuse.end(line, None);
                     self.step(Step::Record(Box::new(line)))?;
@@ -143,17 +147,17 @@ impl Walker<'_> {
 
     /// What is known of a folder on the way.
     fn below(&mut self, name: &[u8], inside: &mut Inside) -> Inside {
-        let (tree, known) = match self.reuse.find(&mut inside.known, name) {
+        let (trees, known) = match self.reuse.find(&mut inside.known, name) {
             Some(record) => {
                 self.shared.knows_tree(record.tree);
-                (Some(record.tree), record.below)
+                (vec![record.tree], record.below)
             }
             None => {
                 let before = inside.parent.find(name, &mut self.parents);
-                (before.and_then(|before| before.subtree), Stretch::default())
+                (before.subtrees(), Stretch::default())
             }
         };
-        Inside { parent: ParentFolder::of(tree), known, ..Inside::default() }
+        Inside { parent: ParentFolder::of(trees), known, ..Inside::default() }
     }
 
     /// Everything in a folder, entry by entry. Some of it may have been looked at already.
@@ -197,7 +201,7 @@ impl Walker<'_> {
             Kind::Folder => self.folder(folder, name, path, Around::Looked(inside)),
             Kind::File => {
                 let before = inside.parent.find(name.to_bytes(), &mut self.parents);
-                self.file(folder, name, path, &stat, before)
+                self.file(folder, name, path, &stat, &before)
             }
             // A socket without its program is nothing; restic leaves them out, too.
             Kind::Socket => Ok(()),
@@ -250,21 +254,22 @@ impl Walker<'_> {
         around: Around<'_>,
     ) -> Walked {
         let before = match around {
-            Around::Kept(_) => self.make_way(found.name)?,
-            Around::Looked(inside) if record.is_none() => {
-                inside.parent.find(found.name.to_bytes(), &mut self.parents).map(Box::new)
-            }
+            Around::Kept(_) => self.make_way(found.name)?.and_then(|before| before.subtree),
             Around::Looked(_) => None,
         };
-        let (tree, known) = match record {
-            Some(record) => (Some(record.tree), record.below),
-            None => (before.and_then(|before| before.subtree), Stretch::default()),
+        let (trees, known) = match (record, around) {
+            (Some(record), _) => (vec![record.tree], record.below),
+            (None, Around::Kept(_)) => (before.into_iter().collect(), Stretch::default()),
+            (None, Around::Looked(inside)) => {
+                let before = inside.parent.find(found.name.to_bytes(), &mut self.parents);
+                (before.subtrees(), Stretch::default())
+            }
         };
         let node = self.folder_node(&found);
         let is_unsettled = std::mem::take(&mut self.is_unsettled);
-        let (parent, seen) = (ParentFolder::of(tree), Some(FolderDigest::of(&found.stat)));
+        let (parent, seen) = (ParentFolder::of(trees), Some(FolderDigest::of(&found.stat)));
         let mut inside = Inside { parent, known, seen, is_unsettled: false };
-        self.step(Step::Enter)?;
+        self.step(Step::Enter(Some(Box::new(node))))?;
         match names {
             Ok(names) => self.entries(&found.folder, found.path, &names, looked, &mut inside)?,
             Err(cause) => {
@@ -274,7 +279,7 @@ impl Walker<'_> {
         }
         self.is_unsettled = is_unsettled;
         self.outcome.dirs += 1;
-        self.step(Step::Leave(Some(Box::new(node))))?;
+        self.step(Step::Leave)?;
         let line = self.reuse.end(found.line, inside.digest(found.looked_at));
         self.step(Step::Record(Box::new(line)))
     }
@@ -292,20 +297,15 @@ impl Walker<'_> {
         name: &CStr,
         path: &Path,
         stat: &Stat,
-        before: Option<Node>,
+        before: &Before,
     ) -> Walked {
         self.meter.at(path);
-        let before = before.filter(|before| before.kind == NodeKind::File);
         let mut node = self.maker.node(name.to_bytes(), stat);
-        if let Some(content) = before.as_ref().and_then(|before| self.reusable(&node, before)) {
+        let reusable = |before| Some((self.reusable(&node, before)?, before));
+        if let Some((content, before)) = before.nodes().find_map(reusable) {
             // The time of change would tell if they were others now.
-            node.extended_attributes =
-                before.map(|before| before.extended_attributes).unwrap_or_default();
-            self.outcome.files_unmodified += 1;
-            self.outcome.bytes_total += stat.size;
-            self.meter.file_done(stat.size);
-            node.content = Some(content);
-            return self.step(Step::Node(Box::new(node), None));
+            node.extended_attributes.clone_from(&before.extended_attributes);
+            return self.unmodified(node, content);
         }
         let Some(file) = self.noted(path, folder.file(name)) else { return Ok(()) };
         let looked = stat;
@@ -317,6 +317,9 @@ impl Walker<'_> {
         }
         node = self.maker.node(name.to_bytes(), &stat);
         node.extended_attributes = self.noted(path, attributes_of_open(&file)).unwrap_or_default();
+        if let Some(content) = self.finished_before(path, &node) {
+            return self.unmodified(node, content);
+        }
         let is_sparse = stat.allocated_bytes < stat.size;
         let meter = &mut self.meter;
         let read = self.reader.read(&file, stat.size, is_sparse, &mut |bytes| meter.bytes(bytes));
@@ -325,7 +328,7 @@ impl Walker<'_> {
                 // It may have grown or shrunk: what was read is what is stored.
                 self.is_unsettled |= bytes != stat.size;
                 node.size = bytes;
-                self.count(before.is_some(), bytes);
+                self.count(before.nodes().any(|node| node.kind == NodeKind::File), bytes);
                 self.step(Step::Node(Box::new(node), Some(content)))
             }
             Err(ReadEnd::Failed(cause)) => {
@@ -334,6 +337,13 @@ impl Walker<'_> {
             }
             Err(ReadEnd::Stopped) => Err(End::Stopped),
         }
+    }
+
+    fn unmodified(&mut self, node: Node, content: Vec<Id>) -> Walked {
+        self.outcome.files_unmodified += 1;
+        self.outcome.bytes_total += node.size;
+        self.meter.file_done(node.size);
+        self.step(Step::Node(Box::new(node), Some(Content::known(content))))
     }
 
     fn count(&mut self, was_known: bool, bytes: u64) {
@@ -349,12 +359,18 @@ impl Walker<'_> {
     /// The content of before, if the file is what it was and all of it is still there.
     fn reusable(&self, now: &Node, before: &Node) -> Option<Vec<Id>> {
         let content = before.content.as_ref().filter(|_| is_unchanged(now, before))?;
-        if content.is_empty() {
-            return Some(Vec::new());
-        }
-        let index = self.shared.index()?;
-        let is_there = |id: &Id| index.has(BlobKind::Data, id);
-        content.iter().all(is_there).then(|| content.clone())
+        self.are_stored(content).then(|| content.clone())
+    }
+
+    /// What a run that was cut off found the file to hold, if all of it is still there.
+    fn finished_before(&mut self, path: &Path, now: &Node) -> Option<Vec<Id>> {
+        let content = self.finished.find(path, &FileIdentity::of(now))?;
+        self.are_stored(&content).then_some(content)
+    }
+
+    fn are_stored(&self, content: &[Id]) -> bool {
+        let has = |id| self.shared.index().is_some_and(|index| index.has(BlobKind::Data, id));
+        content.iter().all(has)
     }
 
     /// Links, devices, pipes.

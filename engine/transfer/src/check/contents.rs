@@ -1,18 +1,19 @@
 //! What index, listing and trees say about each other.
 
 use super::{Checker, INDEX_LOST, LOST, PACK_LOST, UNTIDY};
-use crate::blobs::{Fetcher, TreeNodes};
+use crate::blobs::Fetcher;
 use crate::browse::path_text;
 use crate::errors::sentence;
 use crate::index::{Index, IndexBuilder};
+use crate::tree_walk::{TreeWalk, Visitor};
 use crate::{Result, TransferError};
 use engine_repository::crypto::OVERHEAD_BYTES;
 use engine_repository::{BlobKind, FileKind, Id, Node, NodeKind, PackedBlob, Snapshot};
 use engine_storage::{StorageError, list_all};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What the index says about a pack.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,12 +106,9 @@ pub(super) fn visit_trees(
     index: &Index,
     snapshots: &[(Id, u64)],
 ) -> Result<()> {
-    let mut visitor = Visitor {
-        checker,
-        index,
-        fetcher: Fetcher::new(checker.repository, index),
-        seen: HashSet::new(),
-    };
+    let mut fetcher = Fetcher::new(checker.repository, index);
+    let mut walk = TreeWalk::new(checker.repository, checker.cancel, |id| fetcher.tree(id))
+        .each_once(checker.repository);
     for (id, _) in snapshots {
         let read = checker.repository.read_unpacked::<Snapshot>(FileKind::Snapshot, *id);
         let snapshot = match read {
@@ -123,80 +121,46 @@ pub(super) fn visit_trees(
             Err(error) => return Err(error),
         };
         checker.lock().report.snapshots += 1;
-        visitor.visit(*id, snapshot.tree)?;
+        walk.walk(&snapshot.tree, &mut Looking { checker, index, snapshot: *id })?;
     }
     Ok(())
 }
 
-struct Visitor<'a> {
+struct Looking<'a> {
     checker: &'a Checker<'a>,
     index: &'a Index,
-    fetcher: Fetcher<'a>,
-    seen: HashSet<Id>,
+    snapshot: Id,
 }
 
-impl Visitor<'_> {
-    fn visit(&mut self, snapshot: Id, root: Id) -> Result<()> {
-        let mut open: Vec<(PathBuf, TreeNodes)> = Vec::new();
-        open.extend(self.tree(snapshot, Path::new("/"), root)?);
-        while let Some((path, nodes)) = open.last_mut() {
-            if self.checker.cancel.is_cancelled() {
-                return Err(TransferError::Cancelled);
-            }
-            match nodes.next() {
-                None => {
-                    open.pop();
-                }
-                Some(Err(error)) => {
-                    self.lost(snapshot, path, &sentence(&error));
-                    open.pop();
-                }
-                Some(Ok(node)) => {
-                    let at = path.join(OsStr::from_bytes(&node.name));
-                    self.node(snapshot, &at, &node);
-                    if let Some(subtree) = node.subtree {
-                        open.extend(self.tree(snapshot, &at, subtree)?);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The nodes of a tree, unless it was visited already.
-    fn tree(&mut self, snapshot: Id, path: &Path, id: Id) -> Result<Option<(PathBuf, TreeNodes)>> {
-        if !self.seen.insert(id) {
-            return Ok(None);
-        }
-        match self.fetcher.tree(&id) {
-            Ok(nodes) => Ok(Some((path.into(), nodes))),
-            Err(TransferError::Storage(error)) if error.is_of_destination() => Err(error.into()),
-            Err(error) => {
-                self.lost(snapshot, path, &sentence(&error));
-                Ok(None)
-            }
-        }
-    }
-
-    fn node(&self, snapshot: Id, path: &Path, node: &Node) {
+impl Visitor for Looking<'_> {
+    fn node(&mut self, folder: &Path, node: &Node) -> Result<()> {
+        let path = || folder.join(OsStr::from_bytes(&node.name));
         match (node.kind, &node.content, &node.subtree) {
-            (NodeKind::File, None, _) => self.lost(snapshot, path, "it has no list of content"),
+            (NodeKind::File, None, _) => self.lost(&path(), "it has no list of content"),
             (NodeKind::File, Some(content), _) => {
                 let missing = |id: &&Id| !self.index.has(BlobKind::Data, id);
                 if let Some(id) = content.iter().find(missing) {
                     let all = content.iter().filter(missing).count();
                     let why =
                         format!("{all} of its {} blobs are missing ({id} first)", content.len());
-                    self.lost(snapshot, path, &why);
+                    self.lost(&path(), &why);
                 }
             }
-            (NodeKind::Directory, _, None) => self.lost(snapshot, path, "it has no content"),
+            (NodeKind::Directory, _, None) => self.lost(&path(), "it has no content"),
             _ => {}
         }
+        Ok(())
     }
 
-    fn lost(&self, snapshot: Id, path: &Path, why: &str) {
-        let path = path_text(path);
-        self.checker.damage(format!("snapshot {}: {path}: {why}", snapshot.short()), LOST);
+    fn unreadable(&mut self, folder: &Path, error: TransferError) -> Result<()> {
+        self.lost(folder, &sentence(&error));
+        Ok(())
+    }
+}
+
+impl Looking<'_> {
+    fn lost(&self, path: &Path, why: &str) {
+        let (snapshot, path) = (self.snapshot.short(), path_text(path));
+        self.checker.damage(format!("snapshot {snapshot}: {path}: {why}"), LOST);
     }
 }
