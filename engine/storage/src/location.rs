@@ -1,8 +1,8 @@
 //! How an owner writes where a repository is.
 
 use crate::{
-    AccessKey, Address, Folder, Patience, Persistence, Rates, Rest, Retrying, S3, S3Address, Storage,
-    SystemClock, Throttled,
+    AccessKey, Address, Folder, Patience, Persistence, Rates, Rest, Retrying, S3, S3Address,
+    Storage, SystemClock, Throttled,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

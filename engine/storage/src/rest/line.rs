@@ -33,12 +33,7 @@ impl Line {
     }
 
     /// A file, or a part of it.
-    pub fn get(
-        &self,
-        name: Name,
-        range: Option<String>,
-        bytes_max: u64,
-    ) -> Result<Response<Body>> {
+    pub fn get(&self, name: Name, range: Option<String>, bytes_max: u64) -> Result<Response<Body>> {
         let headers: Vec<_> = range.iter().map(|range| ("range", &**range)).collect();
         let request = self.request("GET", &path_of(name), &headers)?;
         self.http.run(request, self.http.patience().idle, bytes_max)

@@ -55,12 +55,16 @@ impl S3Address {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
             Some(("", rest)) => ("https", rest),
-            Some(_) => return Err(AddressError("after `s3:` comes `https://`, `http://` or a host")),
+            Some(_) => {
+                return Err(AddressError("after `s3:` comes `https://`, `http://` or a host"));
+            }
             None => ("https", text.trim_start_matches('/')),
         };
         let mut parts = rest.split('/').filter(|part| !part.is_empty());
         let (Some(host), Some(bucket)) = (parts.next(), parts.next()) else {
-            return Err(AddressError("it names a host and a bucket, as in `s3:https://host/bucket`"));
+            return Err(AddressError(
+                "it names a host and a bucket, as in `s3:https://host/bucket`",
+            ));
         };
         let prefix: String = parts.clone().map(|part| format!("{part}/")).collect();
         if [bucket].into_iter().chain(parts).any(|part| matches!(part, "." | "..")) {

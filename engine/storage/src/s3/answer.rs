@@ -86,8 +86,12 @@ impl Said {
         let is_of_signature = self.message.contains("nvalid signature");
         match self.code.as_str() {
             "NoSuchBucket" => StorageError::Gone { location },
-            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken"
-            | "InvalidSecurity" | "NotSignedUp" => StorageError::KeyRefused { location },
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "InvalidToken"
+            | "ExpiredToken"
+            | "InvalidSecurity"
+            | "NotSignedUp" => StorageError::KeyRefused { location },
             _ if is_of_key || is_of_signature || status == 401 => {
                 StorageError::KeyRefused { location }
             }
@@ -100,11 +104,15 @@ impl Said {
                 None => http.foreign(self.told()),
             },
             // What arrived was not what was sent, or somebody else is at it: again.
-            "BadDigest" | "InvalidDigest" | "IncompleteBody" | "RequestTimeout"
-            | "XAmzContentSHA256Mismatch" | "OperationAborted" | "ConditionalRequestConflict"
-            | "InternalError" | "NoSuchUpload" => {
-                StorageError::ServerFailed { location, action, status }
-            }
+            "BadDigest"
+            | "InvalidDigest"
+            | "IncompleteBody"
+            | "RequestTimeout"
+            | "XAmzContentSHA256Mismatch"
+            | "OperationAborted"
+            | "ConditionalRequestConflict"
+            | "InternalError"
+            | "NoSuchUpload" => StorageError::ServerFailed { location, action, status },
             _ if status == 412 && name.is_some() => {
                 StorageError::AlreadyExists { location, name: name.unwrap_or(crate::Name::CONFIG) }
             }
@@ -141,9 +149,8 @@ fn seconds_of(date: &str) -> Option<i64> {
     let mut number = || words.next()?.parse::<i64>().ok();
     let day = number()?;
     let rest: Vec<&str> = date.split_once(", ")?.1.split([' ', ':']).collect();
-    let month = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    let month =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = month.iter().position(|name| Some(name) == rest.get(1))? as i64 + 1;
     let at = |index: usize| rest.get(index)?.parse::<i64>().ok();
     let (year, hour, minute, second) = (at(2)?, at(3)?, at(4)?, at(5)?);
@@ -166,7 +173,8 @@ mod tests {
         assert_eq!(seconds_of("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
         assert_eq!(seconds_of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(seconds_of("Thu, 29 Feb 2024 23:59:59 GMT"), Some(1_709_251_199));
-        for text in ["", "today", "Sun, 06 Nov", "Sun, 06 Foo 1994 08:49:37 GMT", "x, 1 Jan 0 0:0:0"]
+        for text in
+            ["", "today", "Sun, 06 Nov", "Sun, 06 Foo 1994 08:49:37 GMT", "x, 1 Jan 0 0:0:0"]
         {
             assert_eq!(seconds_of(text), None, "{text}");
         }

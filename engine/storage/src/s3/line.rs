@@ -109,12 +109,7 @@ impl Line {
     }
 
     /// A file, or the part of it that the header `range` asks for.
-    pub fn get(
-        &self,
-        name: Name,
-        range: Option<String>,
-        bytes_max: u64,
-    ) -> Result<Response<Body>> {
+    pub fn get(&self, name: Name, range: Option<String>, bytes_max: u64) -> Result<Response<Body>> {
         let action = if range.is_some() { "read a part of a file" } else { "read a file" };
         let asked = Asked { action, name: Some(name) };
         let path = self.path_of(name);
@@ -217,8 +212,7 @@ impl Line {
     pub fn begin_parts(&self, name: Name) -> Result<Upload> {
         let asked = Asked { action: "store a file in parts", name: Some(name) };
         let path = self.path_of(name);
-        let sign: Sign<'_> =
-            &|bucket, key| signed(&CreateMultipartUpload::new(bucket, key, &path));
+        let sign: Sign<'_> = &|bucket, key| signed(&CreateMultipartUpload::new(bucket, key, &path));
         let answer = self.send(asked, "POST", &[], SendBody::none(), 0, sign)?;
         let text = self.words(answer, asked)?;
         let id = CreateMultipartUpload::parse_response(&text)

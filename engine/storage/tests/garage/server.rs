@@ -68,9 +68,8 @@ impl Garage {
 
     /// What a command of Garage's own program says.
     pub fn says(&self, words: &[&str]) -> String {
-        self.try_says(words).unwrap_or_else(|told| {
-            panic!("garage {words:?}: {told}\n{}", self.log())
-        })
+        self.try_says(words)
+            .unwrap_or_else(|told| panic!("garage {words:?}: {told}\n{}", self.log()))
     }
 
     fn try_says(&self, words: &[&str]) -> Result<String, String> {
