@@ -52,7 +52,7 @@ pub use keys::{KeyInfo, key_add, key_list, key_passwd, key_remove};
 pub use locks::unlock;
 pub use prune::{MaxUnused, PruneReport, PruneRequest, prune};
 pub use repository::{Repository, Who};
-pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
+pub use restore::{ItemAction, Overwrite, RestoreOutcome, RestoreProblem, RestoreRequest, restore};
 pub use stats::{Stats, stats};
 pub use tag::{TagChange, tag};
 
