@@ -363,11 +363,8 @@ impl<'a> Visitor<'a> {
             && matches!(base, Base::Found { stat, .. } if is_as_before(&stat, &node));
         if is_trusted {
             self.drop_leftover(&wanted);
-        } else if let Some(left) = wanted.place.left().filter(|left| !left.ours.is_empty()) {
-            let name = self.shared.incomplete.name_of(&node.name);
-            if name.is_some_and(|name| left.ours.contains(&name)) {
-                base = Base::Leftover;
-            }
+        } else if self.is_left(wanted.place, &node.name) {
+            base = Base::Leftover;
         }
         let file = self.restored_file(&wanted, node, base, is_small, group);
         match is_trusted {
@@ -378,6 +375,16 @@ impl<'a> Visitor<'a> {
             }
             false => self.send_pieces(file),
         }
+    }
+
+    /// Whether an earlier restore left something of a file, under our name or adopted.
+    fn is_left(&self, place: &Place<'a>, name: &[u8]) -> bool {
+        let Some(left) = place.left() else { return false };
+        let is_ours = !left.ours.is_empty() && {
+            let name = self.shared.incomplete.name_of(name);
+            name.is_some_and(|name| left.ours.contains(&name))
+        };
+        is_ours || left.others.iter().any(|(_, own)| own == name)
     }
 
     /// Whether a file can be put where a folder is.
