@@ -164,6 +164,7 @@ fn backup(world: &World, wanted: Backup) -> Result<ExitCode, Failure> {
         time: jiff::Timestamp::now(),
         zone: jiff::tz::TimeZone::system(),
         parent,
+        checkpoint_interval: engine_transfer::CHECKPOINT_INTERVAL,
         program_version: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let teller = Teller::new(world);

@@ -193,7 +193,7 @@ fn memory_plan(flag: Option<&str>, given: Option<OsString>) -> Result<MemoryPlan
     let (plan, _) = MemoryPlan::for_box(&Facts {
         ram_bytes,
         available_bytes: bytes("MemAvailable").unwrap_or(ram_bytes),
-        cgroup_limit_bytes: None,
+        cgroup_limit_bytes: crate::cgroup::memory_limit_bytes(Path::new("/"), ram_bytes),
         wish_bytes: None,
         is_32_bit: cfg!(target_pointer_width = "32"),
         steps_down: 0,

@@ -10,8 +10,10 @@
 //! are known. The snapshot is written when everything else is. Whoever fails says so to all; every
 //! queue then runs dry, and what was packed is indexed, so that the next run finds it.
 
+mod checkpoint;
 mod collect;
 mod content;
+mod journal;
 mod node;
 mod pack;
 mod parent;
@@ -23,13 +25,18 @@ mod shared;
 mod walk;
 
 use crate::blobs::Fetcher;
-use crate::browse::{newest_like, path_text};
+use crate::browse::{parents_like, path_text};
 use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::{Cancel, Event, Repository, Result, TransferError};
-use collect::Step;
+pub use checkpoint::CHECKPOINT_INTERVAL;
+use checkpoint::Checkpoints;
+pub(crate) use checkpoint::{PARENTS_MAX, is_checkpoint};
+use collect::{Collector, Step};
 use crossbeam_channel::bounded;
-use engine_repository::{Chunker, FileKind, Id, Snapshot, Time};
+use engine_repository::{FileKind, Id, Snapshot, Time};
+use journal::{FinishedFiles, Journal};
+use pack::Packer;
 use progress::{Meter, Totals};
 use seal::{Added, Job};
 use select::{Branch, Patterns};
@@ -37,6 +44,7 @@ use shared::Shared;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use walk::Walker;
 
 /// Chunks that wait for a worker, beyond what the memory plan allows anyway.
@@ -45,8 +53,8 @@ const JOBS_WAITING_MAX: usize = 64;
 const STEPS_WAITING_MAX: usize = 1024;
 /// Sealed blobs that wait for the packer.
 const SEALED_WAITING_MAX: usize = 64;
-/// Full packs that wait for the disk.
-const PACKS_WAITING_MAX: usize = 2;
+/// Full packs that wait for the disk: a kill loses the one being stored and the one being filled.
+const PACKS_WAITING_MAX: usize = 0;
 /// More workers than this gain nothing on the boxes we are for.
 const WORKERS_MAX: usize = 8;
 /// Only the first problems are kept; all are counted and told as events.
@@ -72,6 +80,8 @@ pub struct BackupRequest {
     pub zone: jiff::tz::TimeZone,
     /// Which older snapshot tells what did not change.
     pub parent: ParentChoice,
+    /// How old a checkpoint may get; see [`CHECKPOINT_INTERVAL`].
+    pub checkpoint_interval: Duration,
     /// Name and version of the program, for the snapshot.
     pub program_version: String,
 }
@@ -159,17 +169,29 @@ pub fn backup(
     }
     let lock = HeldLock::acquire(repository, false)?;
     // Snapshots first, then the index: a parent listed here has all its blobs in what is loaded.
-    let parent = newest_like(repository, request)?;
-    let index = Index::load(repository)?;
-    let shared = Shared::new(repository, &index, &lock, cancel);
-    let parent_tree = parent.as_ref().map(|(_, snapshot)| snapshot.tree);
-    let run = Run { request, branch: &branch, excludes: &excludes, parent_tree };
-    let (mut outcome, tree) = run.all_threads(&shared, events);
-    shared.verdict()?;
-    let Some(tree) = tree else { return Err(TransferError::Cancelled) };
-    outcome.tree = tree;
-    outcome.parent = parent.map(|(id, _)| id);
-    outcome.snapshot = save_snapshot(repository, request, &outcome)?;
+    let parents = parents_like(repository, request)?;
+    let index = Index::load_or_stop(repository, cancel)?;
+    journal::adopt_packs(repository, &index)?;
+    let (journal, mut finished) = Journal::begin(repository, request);
+    if request.parent == ParentChoice::None {
+        finished = FinishedFiles::default();
+    }
+    let shared = Shared::new(repository, &index, &lock, journal, cancel);
+    let parent = parents.complete.as_ref().map(|(id, _)| *id);
+    let run = Run {
+        request,
+        branch: &branch,
+        excludes: &excludes,
+        parents: &parents.trees(),
+        checkpoints: &Checkpoints::of(request, parent),
+    };
+    let (mut outcome, tree) = run.all_threads(&shared, finished, events);
+    outcome.tree = shared.verdict(tree)?;
+    outcome.parent = parent;
+    outcome.snapshot = save_snapshot(repository, request, outcome.tree, parent)?;
+    shared.journal.remove();
+    // The snapshot is there: what could not be tidied up goes after the next.
+    let _ = checkpoint::remove_all(repository, request);
     Ok(outcome)
 }
 
@@ -178,7 +200,8 @@ struct Run<'a> {
     request: &'a BackupRequest,
     branch: &'a Branch,
     excludes: &'a Patterns,
-    parent_tree: Option<Id>,
+    parents: &'a [Id],
+    checkpoints: &'a Checkpoints<'a>,
 }
 
 impl Run<'_> {
@@ -186,6 +209,7 @@ impl Run<'_> {
     fn all_threads(
         &self,
         shared: &Shared<'_>,
+        finished: FinishedFiles,
         events: &(dyn Fn(Event) + Sync),
     ) -> (BackupOutcome, Option<Id>) {
         let totals = Mutex::new(Totals::default());
@@ -196,22 +220,23 @@ impl Run<'_> {
         let (filled_in, filled_out) = bounded(PACKS_WAITING_MAX);
         let workers_max = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
-            scope.spawn(move || pack::store(shared, &filled_out));
-            scope.spawn(move || pack::pack(shared, &sealed_out, &filled_in));
+            scope.spawn(move || pack::store(shared, self.checkpoints, &filled_out));
+            scope.spawn(move || Packer::new(shared, filled_in).pack(&sealed_out));
             let workers: Vec<_> = (0..workers_max.min(WORKERS_MAX))
                 .map(|_| {
                     let (jobs, sealed) = (jobs_out.clone(), sealed_in.clone());
                     scope.spawn(move || seal::work(shared, &jobs, &sealed))
                 })
                 .collect();
-            drop((jobs_out, sealed_in));
-            let trees = jobs_in.clone();
-            let collector = scope.spawn(move || collect::collect(shared, &steps_out, &trees));
+            drop(jobs_out);
+            let collector = Collector::new(shared, self.checkpoints, jobs_in.clone(), sealed_in);
+            let collector = scope.spawn(move || collector.collect(&steps_out));
             scope.spawn(|| {
                 let is_done = || is_walked.load(Ordering::Relaxed);
                 progress::scan(shared, self.branch, self.excludes, &totals, &is_done);
             });
-            let mut outcome = self.walk(shared, jobs_in, steps_in, Meter::new(events, &totals));
+            let meter = Meter::new(events, &totals);
+            let mut outcome = self.walk(shared, finished, jobs_in, steps_in, meter);
             is_walked.store(true, Ordering::Relaxed);
             let tree = collector.join().ok().flatten();
             let added = workers.into_iter().filter_map(|worker| worker.join().ok());
@@ -227,29 +252,25 @@ impl Run<'_> {
     fn walk(
         &self,
         shared: &Shared<'_>,
+        finished: FinishedFiles,
         jobs: crossbeam_channel::Sender<Job>,
         steps: crossbeam_channel::Sender<Step>,
         meter: Meter<'_>,
     ) -> BackupOutcome {
         let repository = shared.repository;
-        let config = repository.config();
-        let chunker = Chunker::for_repository(
-            repository.chunker_kind(),
-            repository.key(),
-            config.chunker_polynomial,
-        );
         let mut walker = Walker {
             shared,
             excludes: self.excludes,
             maker: node::NodeMaker::new(self.request.zone.clone()),
-            reader: read::FileReader::new(shared, chunker, jobs),
+            reader: read::FileReader::new(shared, repository.chunker(), jobs),
             parents: Fetcher::new(repository, shared.index),
+            finished,
             steps,
             meter,
             outcome: BackupOutcome::default(),
         };
         // Stopped or not: what was seen is told, and the queues end here.
-        let _ = walker.walk(self.branch, self.parent_tree);
+        let _ = walker.walk(self.branch, self.parents);
         walker.meter.tell();
         walker.outcome
     }
@@ -258,7 +279,8 @@ impl Run<'_> {
 fn save_snapshot(
     repository: &Repository,
     request: &BackupRequest,
-    outcome: &BackupOutcome,
+    tree: Id,
+    parent: Option<Id>,
 ) -> Result<Id> {
     let (seconds, nanoseconds) =
         (request.time.as_second(), request.time.subsec_nanosecond().unsigned_abs());
@@ -267,7 +289,7 @@ fn save_snapshot(
     let paths = request.paths.iter().map(|path| path_text(path)).collect();
     let who = repository.who();
     let snapshot = Snapshot {
-        parent: outcome.parent,
+        parent,
         hostname: request.hostname.clone(),
         username: request.username.clone(),
         uid: who.uid,
@@ -275,7 +297,7 @@ fn save_snapshot(
         excludes: request.excludes.clone(),
         tags: request.tags.clone(),
         program_version: request.program_version.clone(),
-        ..Snapshot::new(time, outcome.tree, paths)
+        ..Snapshot::new(time, tree, paths)
     };
     repository.save_unpacked(FileKind::Snapshot, &snapshot)
 }

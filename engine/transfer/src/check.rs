@@ -11,6 +11,7 @@ mod packs;
 
 use crate::locks::HeldLock;
 use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
+use contents::Told;
 use engine_repository::FileKind;
 use engine_storage::list_all;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -95,11 +96,11 @@ pub fn check(
     let checker = Checker::new(repository, events, cancel);
     // Snapshots are listed before the index is read: what is added meanwhile is not missed.
     let snapshots = list_all(repository.storage().as_ref(), FileKind::Snapshot)?;
-    let (index, known) = contents::load_index(&checker)?;
-    let packs = contents::compare_packs(&checker, &known)?;
+    let Told { index, packs } = contents::load_index(&checker)?;
+    let packs = contents::compare_packs(&checker, packs)?;
     contents::visit_trees(&checker, &index, &snapshots)?;
     if request.read_data {
-        packs::read_all(&checker, &known, &packs)?;
+        packs::read_all(&checker, packs)?;
     }
     if cancel.is_cancelled() {
         return Err(TransferError::Cancelled);

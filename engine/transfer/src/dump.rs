@@ -28,7 +28,7 @@ pub fn dump(
     cancel: &Cancel,
 ) -> Result<()> {
     let _lock = HeldLock::acquire(repository, false)?;
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let mut fetcher = Fetcher::new(repository, &index);
     let names = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.as_bytes()),

@@ -185,7 +185,7 @@ pub fn restore(
     };
     let incomplete = Incomplete::new(repository.id(), snapshot.id);
     let lock = HeldLock::acquire(repository, false)?;
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let shared = Shared::new(repository, &index, (how, incomplete), &lock, events, cancel);
     let run = Run { shared: &shared, includes: &includes, target: &target, snapshot };
     if request.dry_run {

@@ -149,7 +149,7 @@ fn killed_at_any_moment_and_finished_by_the_next_restore() {
     for target in (1..=ROUNDS).map(target) {
         let whole_before = whole_bytes(&target.join(below));
         let mut again = home.holdfast(&["--json", "restore", "latest", "--verify", "--target"]);
-        let said = run(again.arg(&target)).must_succeed().stdout;
+        let said = run(again.arg(&target)).must_succeed().out;
         let files = whole_or_absent(&source, &target.join(below));
         assert_eq!(files, FILES);
         assert_eq!(unfinished(&target.join(below)), Vec::<PathBuf>::new());

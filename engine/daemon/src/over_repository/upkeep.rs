@@ -164,6 +164,7 @@ fn prune_in(world: &World, repository: &Repository, wanted: &Prune) -> Answer {
         max_unused: wanted.max_unused,
         max_repack_bytes: wanted.max_repack_size,
         dry_run: wanted.dry_run,
+        ..PruneRequest::default()
     };
     let teller = Teller::new(world);
     let cancel = cancelled_by_signals()?;

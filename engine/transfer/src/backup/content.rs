@@ -14,6 +14,8 @@ pub(super) struct Content(Arc<Shelf>);
 
 #[derive(Debug, Default)]
 struct Shelf {
+    /// Known from the start: nothing was read.
+    is_known: bool,
     state: Mutex<State>,
     completed: Condvar,
 }
@@ -28,7 +30,12 @@ impl Content {
     /// What is known from the start.
     pub(super) fn known(ids: Vec<Id>) -> Self {
         let state = Mutex::new(State { ids, missing: 0 });
-        Self(Arc::new(Shelf { state, completed: Condvar::new() }))
+        Self(Arc::new(Shelf { is_known: true, state, completed: Condvar::new() }))
+    }
+
+    /// Whether it was known from the start.
+    pub(super) fn is_known(&self) -> bool {
+        self.0.is_known
     }
 
     /// Adds a chunk at the end, whose id comes by [`Place::set`].

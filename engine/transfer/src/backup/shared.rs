@@ -1,11 +1,12 @@
 //! What the threads of one backup share.
 
+use super::journal::Journal;
 use crate::budget::Budget;
 use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::{Cancel, Repository, Result, TransferError};
 use engine_repository::{BlobKind, Id, PackedBlob};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,19 +17,34 @@ pub(super) struct Shared<'a> {
     pub(super) budget: Arc<Budget>,
     pub(super) buffers: Buffers,
     pub(super) lock: &'a HeldLock,
+    pub(super) journal: Journal,
     cancel: &'a Cancel,
     has_failed: AtomicBool,
     /// The first failure; those after it are its consequences.
     failure: Mutex<Option<TransferError>>,
-    /// Blobs on their way to a pack.
-    claimed: Mutex<HashSet<(BlobKind, Id)>>,
+    claims: Mutex<Claims>,
 }
+
+/// Blobs on their way to a pack that is stored.
+#[derive(Default)]
+struct Claims {
+    blobs: HashSet<(BlobKind, Id)>,
+    /// How many of each claim are in no pack yet.
+    unpacked: BTreeMap<Claim, usize>,
+    /// The claim of those that come now.
+    current: Claim,
+}
+
+/// When a blob was claimed: before which checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Claim(u32);
 
 impl<'a> Shared<'a> {
     pub(super) fn new(
         repository: &'a Repository,
         index: &'a Index,
         lock: &'a HeldLock,
+        journal: Journal,
         cancel: &'a Cancel,
     ) -> Self {
         let pipeline_bytes = usize::try_from(repository.plan().pipeline_bytes).unwrap_or(1 << 30);
@@ -36,12 +52,13 @@ impl<'a> Shared<'a> {
             repository,
             index,
             lock,
+            journal,
             cancel,
             budget: Budget::of(pipeline_bytes / 4 * 3),
             buffers: Buffers { idle: Mutex::default(), idle_bytes_max: pipeline_bytes / 4 },
             has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
-            claimed: Mutex::default(),
+            claims: Mutex::default(),
         }
     }
 
@@ -51,32 +68,90 @@ impl<'a> Shared<'a> {
         self.has_failed.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the backup failed: then nothing more is to be stored.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the backup was asked to stop, and works: then what is finished is stored.
+    pub(super) fn is_cancelled(&self) -> bool {
+        !self.has_failed() && self.cancel.is_cancelled()
+    }
+
     /// Whether every thread should come to an end without finishing its work.
     pub(super) fn is_stopped(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed) || self.cancel.is_cancelled()
     }
 
-    /// The verdict, once all threads have ended.
-    pub(super) fn verdict(&self) -> Result<()> {
-        match lock(&self.failure).take() {
-            Some(error) => Err(error),
-            None if self.cancel.is_cancelled() => Err(TransferError::Cancelled),
-            None => self.lock.must_be_held(),
+    /// The verdict, once all threads have ended: `tree`, if everything is in it. A stop that came
+    /// too late to leave anything out is none.
+    pub(super) fn verdict(&self, tree: Option<Id>) -> Result<Id> {
+        if let Some(error) = lock(&self.failure).take() {
+            return Err(error);
         }
+        self.lock.must_be_held()?;
+        tree.ok_or(TransferError::Cancelled)
     }
 
     /// Whether a blob is new to the repository. If so, the caller must see to it that it is stored;
     /// nobody else will be asked to.
-    pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> bool {
-        !self.index.has(kind, id) && lock(&self.claimed).insert((kind, *id))
+    pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> Option<Claim> {
+        match self.index.has(kind, id) {
+            Ok(false) => {}
+            Ok(true) => return None,
+            Err(error) => {
+                self.fail(error);
+                return None;
+            }
+        }
+        let mut claims = lock(&self.claims);
+        let claim = claims.current;
+        claims.blobs.insert((kind, *id)).then(|| {
+            *claims.unpacked.entry(claim).or_default() += 1;
+            claim
+        })
+    }
+
+    /// A blob of this claim is in a pack.
+    pub(super) fn packed(&self, claim: Claim) {
+        let mut claims = lock(&self.claims);
+        if let Some(unpacked) = claims.unpacked.get_mut(&claim) {
+            *unpacked -= 1;
+            if *unpacked == 0 {
+                claims.unpacked.remove(&claim);
+            }
+        }
+    }
+
+    /// The claim of all blobs claimed so far; those that come later have another.
+    pub(super) fn claims_so_far(&self) -> Claim {
+        let mut claims = lock(&self.claims);
+        let claim = claims.current;
+        claims.current.0 += 1;
+        claim
+    }
+
+    /// Whether every blob of this claim, and of those before, is in a pack.
+    pub(super) fn are_packed(&self, claim: Claim) -> bool {
+        lock(&self.claims).unpacked.range(..=claim).next().is_none()
+    }
+
+    /// Whether a blob is in the repository.
+    pub(super) fn is_there(&self, kind: BlobKind, id: &Id) -> bool {
+        self.index.has(kind, id).unwrap_or_else(|error| {
+            self.fail(error);
+            false
+        })
     }
 
     /// Takes note of a pack that is durable.
     pub(super) fn stored(&self, pack: Id, blobs: &[PackedBlob]) {
-        self.index.stored(pack, blobs);
-        let mut claimed = lock(&self.claimed);
+        if let Err(error) = self.index.stored(pack, blobs) {
+            self.fail(error);
+        }
+        let mut claims = lock(&self.claims);
         for packed in blobs {
-            claimed.remove(&(packed.blob.kind, packed.blob.id));
+            claims.blobs.remove(&(packed.blob.kind, packed.blob.id));
         }
     }
 }

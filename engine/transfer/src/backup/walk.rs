@@ -6,8 +6,9 @@
 use super::BackupOutcome;
 use super::collect::Step;
 use super::content::Content;
+use super::journal::{FileIdentity, FinishedFiles};
 use super::node::{NodeMaker, attributes_at, attributes_of_open, is_unchanged};
-use super::parent::ParentFolder;
+use super::parent::{Before, ParentFolder};
 use super::progress::Meter;
 use super::read::{FileReader, ReadEnd};
 use super::select::{Branch, Patterns};
@@ -35,16 +36,17 @@ pub(super) struct Walker<'a> {
     pub(super) maker: NodeMaker,
     pub(super) reader: FileReader<'a>,
     pub(super) parents: Fetcher<'a>,
+    pub(super) finished: FinishedFiles,
     pub(super) steps: Sender<Step>,
     pub(super) meter: Meter<'a>,
     pub(super) outcome: BackupOutcome,
 }
 
 impl Walker<'_> {
-    /// Walks through everything. `parent` is the root of the snapshot before.
-    pub(super) fn walk(&mut self, branch: &Branch, parent: Option<Id>) -> Walked {
-        let mut parent = ParentFolder::of(parent, &mut self.parents);
-        self.step(Step::Enter)?;
+    /// Walks through everything. `parents` are the roots of the snapshots before.
+    pub(super) fn walk(&mut self, branch: &Branch, parents: &[Id]) -> Walked {
+        let mut parent = ParentFolder::of(parents, &mut self.parents);
+        self.step(Step::Enter(None))?;
         let root = Path::new("/");
         match branch {
             Branch::Partly(_) => self.named_only(root, branch, &mut parent)?,
@@ -53,7 +55,7 @@ impl Walker<'_> {
                 Err(cause) => self.problem(root, &cause),
             },
         }
-        self.step(Step::Leave(None))
+        self.step(Step::Leave)
     }
 
     fn step(&self, step: Step) -> Walked {
@@ -74,12 +76,12 @@ impl Walker<'_> {
                 Branch::Partly(_) => {
                     let node = folder_on_the_way(&mut self.maker, name, &at);
                     let Some(node) = self.noted(&at, node) else { continue };
-                    let subtree = parent.find(name).and_then(|before| before.subtree);
-                    let mut below = ParentFolder::of(subtree, &mut self.parents);
-                    self.step(Step::Enter)?;
+                    let subtrees = parent.find(name).subtrees();
+                    let mut below = ParentFolder::of(&subtrees, &mut self.parents);
+                    self.step(Step::Enter(Some(Box::new(node))))?;
                     self.named_only(&at, child, &mut below)?;
                     self.outcome.dirs += 1;
-                    self.step(Step::Leave(Some(Box::new(node))))?;
+                    self.step(Step::Leave)?;
                 }
             }
         }
@@ -118,7 +120,7 @@ impl Walker<'_> {
         let before = parent.find(name.to_bytes());
         match stat.kind {
             Kind::Folder => self.folder(folder, name, path, before),
-            Kind::File => self.file(folder, name, path, &stat, before),
+            Kind::File => self.file(folder, name, path, &stat, &before),
             // A socket without its program is nothing; restic leaves them out, too.
             Kind::Socket => Ok(()),
             Kind::Unknown => {
@@ -129,25 +131,18 @@ impl Walker<'_> {
         }
     }
 
-    fn folder(
-        &mut self,
-        parent: &Folder,
-        name: &CStr,
-        path: &Path,
-        before: Option<Node>,
-    ) -> Walked {
+    fn folder(&mut self, parent: &Folder, name: &CStr, path: &Path, before: Before) -> Walked {
         let Some(folder) = self.noted(path, parent.folder(name)) else { return Ok(()) };
         let Some(stat) = self.noted(path, folder.own_stat()) else { return Ok(()) };
         let mut node = self.maker.node(name.to_bytes(), &stat);
-        let subtree = before.as_ref().and_then(|before| before.subtree);
         let attributes = folder.as_file().and_then(|file| attributes_of_open(&file));
         node.extended_attributes = self.noted(path, attributes).unwrap_or_default();
-        let mut below = ParentFolder::of(subtree, &mut self.parents);
+        let mut below = ParentFolder::of(&before.subtrees(), &mut self.parents);
         drop(before);
-        self.step(Step::Enter)?;
+        self.step(Step::Enter(Some(Box::new(node))))?;
         self.everything_in(&folder, path, &mut below)?;
         self.outcome.dirs += 1;
-        self.step(Step::Leave(Some(Box::new(node))))
+        self.step(Step::Leave)
     }
 
     fn file(
@@ -156,19 +151,15 @@ impl Walker<'_> {
         name: &CStr,
         path: &Path,
         stat: &Stat,
-        before: Option<Node>,
+        before: &Before,
     ) -> Walked {
         self.meter.at(path);
-        let before = before.filter(|before| before.kind == NodeKind::File);
         let mut node = self.maker.node(name.to_bytes(), stat);
-        if let Some(content) = before.as_ref().and_then(|before| self.reusable(&node, before)) {
+        let reusable = |before| Some((self.reusable(&node, before)?, before));
+        if let Some((content, before)) = before.nodes().find_map(reusable) {
             // The time of change would tell if they were others now.
-            node.extended_attributes =
-                before.map(|before| before.extended_attributes).unwrap_or_default();
-            self.outcome.files_unmodified += 1;
-            self.outcome.bytes_total += stat.size;
-            self.meter.file_done(stat.size);
-            return self.step(Step::Node(Box::new(node), Some(Content::known(content))));
+            node.extended_attributes.clone_from(&before.extended_attributes);
+            return self.unmodified(node, content);
         }
         let Some(file) = self.noted(path, folder.file(name)) else { return Ok(()) };
         let Some(stat) = self.noted(path, Stat::of_open(file.as_fd())) else { return Ok(()) };
@@ -178,6 +169,9 @@ impl Walker<'_> {
         }
         node = self.maker.node(name.to_bytes(), &stat);
         node.extended_attributes = self.noted(path, attributes_of_open(&file)).unwrap_or_default();
+        if let Some(content) = self.finished_before(path, &node) {
+            return self.unmodified(node, content);
+        }
         let is_sparse = stat.allocated_bytes < stat.size;
         let meter = &mut self.meter;
         let read = self.reader.read(&file, stat.size, is_sparse, &mut |bytes| meter.bytes(bytes));
@@ -185,7 +179,7 @@ impl Walker<'_> {
             Ok((content, bytes)) => {
                 // It may have grown or shrunk: what was read is what is stored.
                 node.size = bytes;
-                self.count(before.is_some(), bytes);
+                self.count(before.nodes().any(|node| node.kind == NodeKind::File), bytes);
                 self.step(Step::Node(Box::new(node), Some(content)))
             }
             Err(ReadEnd::Failed(cause)) => {
@@ -194,6 +188,13 @@ impl Walker<'_> {
             }
             Err(ReadEnd::Stopped) => Err(Stopped),
         }
+    }
+
+    fn unmodified(&mut self, node: Node, content: Vec<Id>) -> Walked {
+        self.outcome.files_unmodified += 1;
+        self.outcome.bytes_total += node.size;
+        self.meter.file_done(node.size);
+        self.step(Step::Node(Box::new(node), Some(Content::known(content))))
     }
 
     fn count(&mut self, was_known: bool, bytes: u64) {
@@ -209,8 +210,17 @@ impl Walker<'_> {
     /// The content of before, if the file is what it was and all of it is still there.
     fn reusable(&self, now: &Node, before: &Node) -> Option<Vec<Id>> {
         let content = before.content.as_ref().filter(|_| is_unchanged(now, before))?;
-        let is_there = |id: &Id| self.shared.index.has(BlobKind::Data, id);
-        content.iter().all(is_there).then(|| content.clone())
+        self.are_stored(content).then(|| content.clone())
+    }
+
+    /// What a run that was cut off found the file to hold, if all of it is still there.
+    fn finished_before(&mut self, path: &Path, now: &Node) -> Option<Vec<Id>> {
+        let content = self.finished.find(path, &FileIdentity::of(now))?;
+        self.are_stored(&content).then_some(content)
+    }
+
+    fn are_stored(&self, content: &[Id]) -> bool {
+        content.iter().all(|id| self.shared.is_there(BlobKind::Data, id))
     }
 
     /// Links, devices, pipes.

@@ -466,6 +466,10 @@ impl<'a> Visitor<'a> {
         for id in content {
             let location = match find(self.shared.index, BlobKind::Data, &id) {
                 Ok(location) => location,
+                Err(error) if !matches!(error, TransferError::BlobMissing { .. }) => {
+                    self.shared.fail(error);
+                    return Err(Stopped);
+                }
                 Err(error) => {
                     if file.is_first_problem() {
                         self.shared.damage(&file.path, error);

@@ -98,6 +98,7 @@ pub fn request(source: &Path) -> BackupRequest {
         time: jiff::Timestamp::now(),
         zone: jiff::tz::TimeZone::UTC,
         parent: ParentChoice::SameHostAndPaths,
+        checkpoint_interval: engine_transfer::CHECKPOINT_INTERVAL,
         program_version: "holdfast 0".into(),
     }
 }
