@@ -69,7 +69,7 @@ pub use repair::{
     repair_snapshots,
 };
 pub use repository::{InitRequest, Repository, Who};
-pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
+pub use restore::{ItemAction, Overwrite, RestoreOutcome, RestoreProblem, RestoreRequest, restore};
 pub use stats::{Stats, stats};
 pub use tag::{TagChange, tag};
 
