@@ -167,6 +167,7 @@ impl Recent {
         self.places.clear();
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn held_bytes(&self) -> usize {
         let slots = (self.places.capacity() / 7 * 8).next_power_of_two();
         let table = if self.places.capacity() == 0 { 0 } else { slots * SLOT_BYTES };
