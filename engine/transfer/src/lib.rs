@@ -44,6 +44,8 @@ mod sorter;
 mod stats;
 mod store;
 mod tag;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tree_walk;
 
 pub use backup::{
