@@ -11,8 +11,10 @@
 //! **Not here:** how a backup is made (`engine/transfer`) and what its bytes look like
 //! (`engine/repository`).
 
+mod access_key;
 mod adoption;
 mod arguments;
+mod cgroup;
 mod control_client;
 mod daemon;
 mod destination;

@@ -133,6 +133,14 @@ impl Config {
         }
     }
 
+    /// Whether files are cut alike in two repositories, so that one finds the chunks of the other.
+    pub fn cuts_like(&self, key: &MasterKey, other: &Self, other_key: &MasterKey) -> bool {
+        match (self.cutting_for_another(key), other.cutting_for_another(other_key)) {
+            (Cutting::Rabin, Cutting::Rabin) => self.chunker_polynomial == other.chunker_polynomial,
+            (ours, theirs) => ours == theirs,
+        }
+    }
+
     /// The file.
     pub fn seal(&self, key: &MasterKey, nonce: Nonce) -> Result<Vec<u8>, ConfigError> {
         let written = Written {
@@ -250,6 +258,10 @@ mod tests {
             assert_eq!(&Config::open(&mut file, &key()).unwrap(), config);
         }
         assert_eq!(shared.cutting_for_another(&other_key), shared.cutting);
+        assert!(ours.cuts_like(&key(), &shared, &other_key));
+        assert!(!ours.cuts_like(&key(), &ours, &other_key));
+        assert!(restics.cuts_like(&key(), &restics, &other_key));
+        assert!(!restics.cuts_like(&key(), &ours, &key()));
         let file = crate::compress::tests::noise(6 << 20, 3);
         let cut = |config: &Config, key: &MasterKey| config.chunker(key).next_cut(&file);
         assert_eq!(cut(&shared, &other_key), cut(&ours, &key()));

@@ -71,7 +71,7 @@ impl<'a> Fetcher<'a> {
 }
 
 fn find(index: &Index, kind: BlobKind, id: &Id) -> Result<Location> {
-    index.find(kind, id).ok_or_else(|| TransferError::BlobMissing {
+    index.find(kind, id)?.ok_or_else(|| TransferError::BlobMissing {
         kind: match kind {
             BlobKind::Data => "data blob",
             BlobKind::Tree => "tree",

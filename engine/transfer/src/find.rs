@@ -24,7 +24,7 @@ pub fn find(
     let patterns = Patterns::new(patterns)?;
     let _lock = HeldLock::acquire(repository, false)?;
     let all = if named.is_empty() { snapshots(repository)? } else { named.to_vec() };
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let mut fetcher = Fetcher::new(repository, &index);
     let mut walk = TreeWalk::new(repository, cancel, |id| fetcher.tree(id));
     let mut found = 0;

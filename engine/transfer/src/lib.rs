@@ -21,6 +21,7 @@ mod budget;
 mod cache;
 mod check;
 mod choose;
+mod copy;
 mod diff;
 mod dump;
 mod errors;
@@ -49,9 +50,10 @@ pub use backup::{
     BackupOutcome, BackupRequest, CHECKPOINT_INTERVAL, ParentChoice, SourceProblem, backup,
 };
 pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
-pub use check::{CheckReport, CheckRequest, Finding, check};
+pub use check::{CheckReport, CheckRequest, Finding, Reading, check, check_reading};
+pub use copy::{CopyReport, CopyRequest, copy};
 pub use diff::{Change, diff};
-pub use dump::dump;
+pub use dump::{Archive, dump, dump_as};
 pub use engine_repository::compress::Effort;
 pub use engine_repository::{NodeKind, Version};
 pub use errors::TransferError;

@@ -160,6 +160,11 @@ impl Repository {
         Self(Arc::new(Inner { patience, ..Inner::clone(&self.0) }))
     }
 
+    /// The same repository, reached by another way.
+    pub(crate) fn with_storage(&self, storage: Arc<dyn Storage>) -> Self {
+        Self(Arc::new(Inner { storage, ..Inner::clone(&self.0) }))
+    }
+
     /// The repository's id, by which a destination is known wherever it is connected.
     pub fn id(&self) -> Id {
         self.0.config.id

@@ -32,7 +32,7 @@ pub struct Stats {
 pub fn stats(repository: &Repository, named: &[SnapshotInfo], cancel: &Cancel) -> Result<Stats> {
     let _lock = HeldLock::acquire(repository, false)?;
     let all = if named.is_empty() { snapshots(repository)? } else { named.to_vec() };
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let mut fetcher = Fetcher::new(repository, &index);
     let mut walk = TreeWalk::new(repository, cancel, |id| fetcher.tree(id));
     let stats = Stats { snapshots: all.len() as u64, ..Stats::default() };
@@ -51,7 +51,7 @@ pub fn stats(repository: &Repository, named: &[SnapshotInfo], cancel: &Cancel) -
         let (kind, id) = blob_of(&record);
         let name = if kind == BlobKind::Data { "data blob" } else { "tree" };
         let missing = TransferError::BlobMissing { kind: name, id };
-        let blob = index.find(kind, &id).ok_or(missing)?.packed.blob;
+        let blob = index.find(kind, &id)?.ok_or(missing)?.packed.blob;
         stats.blobs += 1;
         stats.raw_bytes += u64::from(blob.length);
         stats.uncompressed_bytes += u64::from(blob.plaintext_bytes());

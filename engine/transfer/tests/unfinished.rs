@@ -99,13 +99,35 @@ fn cut_off_night_after_night_it_is_done_in_the_sum_of_its_nights() {
     let source = many_files(&place);
     place.init();
     let mut nights = 0;
-    while cut_off_at(&place, 60, &request(&source)) {
+    while cut_off_at(&place, 40, &request(&source)) {
         nights += 1;
         assert!(nights < 12, "it never gets done");
     }
     assert!(nights >= 2, "it was done in {nights}");
     is_sound(&place);
     place.restic_must(&["check", "--read-data"]);
+}
+
+#[test]
+fn a_file_larger_than_a_night_is_read_on_where_the_night_before_ended() {
+    let place = Place::new();
+    let source = place.path("source");
+    fs::create_dir_all(&source).unwrap();
+    let video = source.join("video");
+    fs::write(&video, noise(90_000_000, 5)).unwrap();
+    place.init();
+    assert!(cut_off_at(&place, 65, &request(&source)));
+    let (_, stored) = packs(&place);
+    assert!(stored > 30_000_000, "only {stored} bytes were stored before it was cut off");
+    let next = back_up(&open(&place, place.folder()), &source);
+    assert!(next.bytes_read + stored < 90_000_000 + 2 * PACK_BYTES, "{stored}, {next:?}");
+    assert_eq!(next.bytes_total, 90_000_000);
+    let target = place.path("target");
+    let repository = open(&place, place.folder());
+    assert_eq!(place::restore_latest(&repository, &target).problems_total, 0);
+    let restored = fs::read(place.restored(&target, "video")).unwrap();
+    assert!(restored == fs::read(video).unwrap());
+    is_sound(&place);
 }
 
 #[test]

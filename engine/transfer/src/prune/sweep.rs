@@ -121,7 +121,7 @@ impl Sweep<'_> {
         if roots.is_empty() {
             return needed.finish();
         }
-        let index = Index::load(repository)?;
+        let index = Index::load_or_stop(repository, self.job.cancel)?;
         let mut trees = Trees::new(repository, &index);
         let known = Some(&self.marks.trees);
         let mut marking = Marking { needed: sorter(repository, 3), known };
@@ -134,7 +134,7 @@ impl Sweep<'_> {
         let mut sorted = Ahead::new(marking.needed.finish()?)?;
         while let Some(blob) = sorted.take()? {
             let (kind, id) = blob_of(&blob);
-            if !index.has(kind, &id) {
+            if !index.has(kind, &id)? {
                 return Err(missing(Some(&blob)));
             }
             needed.push(&blob)?;

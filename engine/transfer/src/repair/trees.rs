@@ -178,7 +178,7 @@ impl Rewriter<'_> {
         let (before, mut size) = (content.len(), 0);
         let mut kept = Vec::with_capacity(before);
         for id in content {
-            if let Some(found) = self.index.find(BlobKind::Data, &id) {
+            if let Some(found) = self.index.find(BlobKind::Data, &id)? {
                 size += u64::from(found.packed.blob.plaintext_bytes());
                 kept.push(id);
             }
@@ -222,7 +222,7 @@ impl Rewriter<'_> {
 
     fn save(&mut self, id: &Id, json: &[u8]) -> Result<()> {
         if let Some(store) = &mut self.store
-            && self.index.find(BlobKind::Tree, id).is_none()
+            && !self.index.has(BlobKind::Tree, id)?
             && self.stored.insert(*id)
         {
             store.add(BlobKind::Tree, json)?;
