@@ -6,6 +6,7 @@ pub use upkeep::{Diff, Dump, Find, Forget, KeyCommand, Prune, Stats, Tag, TagLis
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Backup that survives the NAS.
 #[derive(Debug, Parser)]
@@ -47,6 +48,10 @@ pub struct Arguments {
     /// Fetch no faster than this, in KiB a second
     #[arg(long, global = true, value_name = "RATE", value_parser = rate())]
     pub limit_download: Option<u32>,
+
+    /// Wait so long for a lock that another program holds, such as 30m or 2h
+    #[arg(long, global = true, value_name = "DURATION", value_parser = upkeep::duration)]
+    pub retry_lock: Option<Duration>,
 
     /// How much memory to use, such as 64M; without it, what suits this computer
     #[arg(long, global = true, value_name = "SIZE")]

@@ -13,6 +13,7 @@
 
 mod adoption;
 mod arguments;
+mod cgroup;
 mod control_client;
 mod daemon;
 mod destination;

@@ -46,8 +46,12 @@ fn open(world: &World) -> Result<Repository, Failure> {
     let storage = engine_storage::open_by(world.repository()?, &world.way)?;
     let password = world.password()?;
     let repository = Repository::open(storage, &password, &who(world), &world.memory)?;
-    Ok(match &world.caches {
+    let repository = match &world.caches {
         Some(caches) => repository.with_cache(caches),
+        None => repository,
+    };
+    Ok(match world.lock_wait {
+        Some(wait) => repository.with_lock_patience(wait, &cancelled_by_signals()?),
         None => repository,
     })
 }

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A password file is one line; a longer one is something else.
 const PASSWORD_BYTES_MAX: u64 = 4096;
@@ -26,6 +27,8 @@ pub struct World {
     pub caches: Option<PathBuf>,
     /// How to go to the repository.
     pub way: Way,
+    /// How long to wait for a lock.
+    pub lock_wait: Option<Duration>,
     /// How much memory to use.
     pub memory: MemoryPlan,
     /// Where to say that the daemon is ready.
@@ -75,6 +78,7 @@ impl World {
                 },
                 is_patient: true,
             },
+            lock_wait: arguments.retry_lock,
             memory: memory_plan(arguments.memory.as_deref(), variable(environment::MEMORY_BYTES))?,
             ready_descriptor: variable(environment::READY_DESCRIPTOR)
                 .and_then(|value| text(value).parse().ok())
@@ -193,7 +197,7 @@ fn memory_plan(flag: Option<&str>, given: Option<OsString>) -> Result<MemoryPlan
     let (plan, _) = MemoryPlan::for_box(&Facts {
         ram_bytes,
         available_bytes: bytes("MemAvailable").unwrap_or(ram_bytes),
-        cgroup_limit_bytes: None,
+        cgroup_limit_bytes: crate::cgroup::memory_limit_bytes(Path::new("/"), ram_bytes),
         wish_bytes: None,
         is_32_bit: cfg!(target_pointer_width = "32"),
         steps_down: 0,

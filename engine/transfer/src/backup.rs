@@ -35,7 +35,7 @@ use checkpoint::Checkpoints;
 pub(crate) use checkpoint::{PARENTS_MAX, is_checkpoint};
 use collect::{Collector, Step};
 use crossbeam_channel::bounded;
-use engine_repository::{Chunker, FileKind, Id, Snapshot, Time};
+use engine_repository::{FileKind, Id, Snapshot, Time};
 use journal::{FinishedFiles, Journal};
 use pack::Packer;
 use progress::{Meter, Totals};
@@ -182,7 +182,7 @@ fn back_up(
     let lock = HeldLock::acquire(repository, false)?;
     // Snapshots first, then the index: a parent listed here has all its blobs in what is loaded.
     let parents = parents_like(repository, request)?;
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     journal::adopt_packs(repository, &index)?;
     let (journal, mut finished) = Journal::begin(repository, request);
     if request.parent == ParentChoice::None {
@@ -271,17 +271,11 @@ impl Run<'_> {
         meter: Meter<'_>,
     ) -> BackupOutcome {
         let repository = shared.repository;
-        let config = repository.config();
-        let chunker = Chunker::for_repository(
-            repository.chunker_kind(),
-            repository.key(),
-            config.chunker_polynomial,
-        );
         let mut walker = Walker {
             shared,
             excludes: self.excludes,
             maker: node::NodeMaker::new(self.request.zone.clone()),
-            reader: read::FileReader::new(shared, chunker, jobs),
+            reader: read::FileReader::new(shared, repository.chunker(), jobs),
             parents: Fetcher::new(repository, shared.index),
             finished,
             steps,

@@ -4,7 +4,8 @@ use crate::backup::{PARENTS_MAX, is_checkpoint};
 use crate::blobs::Fetcher;
 use crate::index::Index;
 use crate::locks::HeldLock;
-use crate::{BackupRequest, ParentChoice, Repository, Result, TransferError};
+use crate::tree_walk::{TreeWalk, Visitor};
+use crate::{BackupRequest, Cancel, ParentChoice, Repository, Result, TransferError};
 use engine_repository::tree::unix_mode_of_go;
 use engine_repository::{FileKind, Id, Node, NodeKind, Snapshot};
 use engine_storage::{StorageError, list_all};
@@ -220,20 +221,20 @@ pub fn ls(
     let _lock = HeldLock::acquire(repository, false)?;
     let index = Index::load(repository)?;
     let mut fetcher = Fetcher::new(repository, &index);
-    let mut open = vec![(PathBuf::from("/"), fetcher.tree(&snapshot.tree)?)];
-    while let Some((path, nodes)) = open.last_mut() {
-        let Some(node) = nodes.next() else {
-            open.pop();
-            continue;
-        };
-        let node = node?;
-        let at = path.join(OsStr::from_bytes(&node.name));
-        each(listed(at.clone(), &node));
-        if let (NodeKind::Directory, Some(subtree)) = (node.kind, node.subtree) {
-            open.push((at, fetcher.tree(&subtree)?));
-        }
+    let never = Cancel::new();
+    let mut walk = TreeWalk::new(repository, &never, |id| fetcher.tree(id));
+    walk.walk(&snapshot.tree, &mut Listing { each })
+}
+
+struct Listing<'a> {
+    each: &'a mut dyn FnMut(ListedNode),
+}
+
+impl Visitor for Listing<'_> {
+    fn node(&mut self, folder: &Path, node: &Node) -> Result<()> {
+        (self.each)(listed(folder.join(OsStr::from_bytes(&node.name)), node));
+        Ok(())
     }
-    Ok(())
 }
 
 pub(crate) fn listed(path: PathBuf, node: &Node) -> ListedNode {

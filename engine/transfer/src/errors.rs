@@ -38,6 +38,19 @@ pub enum TransferError {
         /// When the lock was last refreshed.
         since: String,
     },
+    /// What nobody needs is known, but it cannot be removed while others work in the repository.
+    #[error("what nobody needs is not removed yet: {holder} has a lock since {since}")]
+    PruneWaits {
+        /// User, computer and process that hold the lock.
+        holder: String,
+        /// When the lock was last refreshed.
+        since: String,
+        /// Whether the next prune goes on from here.
+        is_kept: bool,
+    },
+    /// Others removed index files again and again while a prune worked.
+    #[error("somebody else pruned or repaired the repository at the same time")]
+    Overtaken,
     /// Our own lock could not be kept up, so others may believe it abandoned.
     #[error("the lock on the repository could not be refreshed in time")]
     LockLost {
@@ -187,6 +200,15 @@ impl TransferError {
                 "Wait until the other program is done. If it died, its lock is ignored 30 minutes \
                  after the time shown, or at once by `holdfast unlock` or `restic unlock`."
             }
+            Self::PruneWaits { is_kept: true, .. } => {
+                "Prune again when the other program is done: it goes on from here and takes \
+                 seconds. Or let it wait: `--retry-lock 2h`."
+            }
+            Self::PruneWaits { .. } => {
+                "Prune again when the other program is done; what was copied is not copied again. \
+                 Or let it wait: `--retry-lock 2h`."
+            }
+            Self::Overtaken => "Nothing was removed. Prune again when nobody else does.",
             Self::LockLost { .. } => {
                 "Check the connection to the destination, then run it again: what was stored is \
                  kept."

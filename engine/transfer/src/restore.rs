@@ -97,7 +97,7 @@ pub fn restore(
         .and_then(|target| std::fs::create_dir_all(&target).map(|()| target))
         .map_err(|cause| failed_target("make the folder", &request.target, cause))?;
     let lock = HeldLock::acquire(repository, false)?;
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let shared = Shared::new(repository, &index, &lock, events, cancel);
     let run = Run { shared: &shared, includes: &includes, target: &target, root: snapshot.tree };
     run.walk(false)?;

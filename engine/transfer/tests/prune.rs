@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// More changes than any prune of the small repository makes.
-const CHANGES_MAX: usize = 60;
+const CHANGES_MAX: usize = 80;
 
 /// Two snapshots of the same folder: what only the first has is named `old`. The first is
 /// forgotten.
@@ -109,7 +109,8 @@ fn waste_stays_as_long_as_it_is_no_more_than_allowed() {
     let place = Place::new();
     let repository = with_waste(&place);
     let with = |max_unused, max_repack_bytes| {
-        let request = PruneRequest { max_unused, max_repack_bytes, dry_run: true };
+        let request =
+            PruneRequest { max_unused, max_repack_bytes, dry_run: true, ..Default::default() };
         prune(&repository, &request, &|_| {}, &Cancel::new()).unwrap()
     };
     // Trees are always put together.

@@ -163,7 +163,7 @@ impl<'a> Collector<'a> {
         if !self.is_anything_new {
             return Ok(());
         }
-        let compression = self.shared.compression();
+        let compression = self.shared.repository.compression();
         let mut sealer = BlobSealer::new(self.shared.repository.key().clone(), compression);
         let mut root = None;
         for place in (0..self.open.len()).rev() {

@@ -188,8 +188,7 @@ fn adopt_packs_of(repository: &Repository, index: &Index, packs: &File) -> Resul
     let mut bodies = Bodies::new(packs);
     let (mut waiting, mut blobs_waiting) = (Waiting::new(), 0);
     while let Some(pack) = bodies.next().and_then(PackRecord::of_body) {
-        let is_indexed = |packed: &PackedBlob| index.has(packed.blob.kind, &packed.blob.id);
-        if pack.blobs.iter().all(is_indexed) {
+        if is_indexed(index, &pack.blobs)? {
             continue;
         }
         // A prune may have removed it meanwhile: nobody needed it then.
@@ -198,7 +197,7 @@ fn adopt_packs_of(repository: &Repository, index: &Index, packs: &File) -> Resul
             continue;
         }
         blobs_waiting += pack.blobs.len();
-        index.stored(pack.id, &pack.blobs);
+        index.stored(pack.id, &pack.blobs)?;
         waiting.push((pack.id, pack.blobs));
         if blobs_waiting >= INDEX_BLOBS_MAX {
             write_index(repository, &mut waiting)?;
@@ -206,6 +205,15 @@ fn adopt_packs_of(repository: &Repository, index: &Index, packs: &File) -> Resul
         }
     }
     write_index(repository, &mut waiting)
+}
+
+fn is_indexed(index: &Index, blobs: &[PackedBlob]) -> Result<bool> {
+    for packed in blobs {
+        if !index.has(packed.blob.kind, &packed.blob.id)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What the run before finished becomes part of what runs before did. Cut off at any point, it is

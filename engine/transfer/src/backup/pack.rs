@@ -23,7 +23,7 @@ use crate::repository::{nonce, unwritable};
 use crate::{Repository, Result};
 use crossbeam_channel::{Receiver, Sender};
 use engine_repository::index::INDEX_BLOBS_MAX;
-use engine_repository::pack::{PACK_BYTES_TARGET, PackBuilder};
+use engine_repository::pack::PackBuilder;
 use engine_repository::{BlobKind, FileKind, Hasher, Id, IndexWriter, PackedBlob};
 use engine_storage::PackFile;
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ impl<'a> Packer<'a> {
         pack.hasher.update(&blob.bytes);
         self.shared.packed(blob.claim);
         self.shared.buffers.give(blob.bytes);
-        if pack.builder.bytes() < PACK_BYTES_TARGET {
+        if !pack.builder.is_full() {
             self.open[place] = Some(pack);
             return Ok(());
         }

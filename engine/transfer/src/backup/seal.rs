@@ -52,7 +52,8 @@ impl Added {
 /// Works until there is no more to do, or the backup ends. When it was asked to stop, folders that
 /// are claimed are still stored, because a checkpoint needs them; chunks are not.
 pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, packer: &Sender<ToPack>) -> Added {
-    let mut sealer = BlobSealer::new(shared.repository.key().clone(), shared.compression());
+    let mut sealer =
+        BlobSealer::new(shared.repository.key().clone(), shared.repository.compression());
     let mut added = Added::default();
     for job in jobs {
         if shared.has_failed() {

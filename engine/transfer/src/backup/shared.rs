@@ -5,7 +5,6 @@ use crate::budget::Budget;
 use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::{Cancel, Repository, Result, TransferError};
-use engine_repository::compress::Compression;
 use engine_repository::{BlobKind, Id, PackedBlob};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,11 +78,6 @@ impl<'a> Shared<'a> {
         !self.has_failed() && self.cancel.is_cancelled()
     }
 
-    /// How new blobs are compressed.
-    pub(super) fn compression(&self) -> Option<Compression> {
-        self.repository.is_compressed().then(Compression::default)
-    }
-
     /// Whether every thread should come to an end without finishing its work.
     pub(super) fn is_stopped(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed) || self.cancel.is_cancelled()
@@ -102,7 +96,9 @@ impl<'a> Shared<'a> {
     /// Whether a blob is new to the repository. If so, the caller must see to it that it is stored;
     /// nobody else will be asked to.
     pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> Option<Claim> {
-        if self.index.has(kind, id) {
+        // An index that cannot be read ends the backup: nothing more is to be stored.
+        let is_there = self.index.has(kind, id).map_err(|error| self.fail(error)).ok()?;
+        if is_there {
             return None;
         }
         let mut claims = lock(&self.claims);
@@ -110,6 +106,14 @@ impl<'a> Shared<'a> {
         claims.blobs.insert((kind, *id)).then(|| {
             *claims.unpacked.entry(claim).or_default() += 1;
             claim
+        })
+    }
+
+    /// Whether a blob is in the repository.
+    pub(super) fn is_there(&self, kind: BlobKind, id: &Id) -> bool {
+        self.index.has(kind, id).unwrap_or_else(|error| {
+            self.fail(error);
+            false
         })
     }
 
@@ -139,7 +143,9 @@ impl<'a> Shared<'a> {
 
     /// Takes note of a pack that is durable.
     pub(super) fn stored(&self, pack: Id, blobs: &[PackedBlob]) {
-        self.index.stored(pack, blobs);
+        if let Err(error) = self.index.stored(pack, blobs) {
+            self.fail(error);
+        }
         let mut claims = lock(&self.claims);
         for packed in blobs {
             claims.blobs.remove(&(packed.blob.kind, packed.blob.id));

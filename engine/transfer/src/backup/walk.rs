@@ -223,7 +223,7 @@ impl Walker<'_> {
     }
 
     fn are_stored(&self, content: &[Id]) -> bool {
-        content.iter().all(|id| self.shared.index.has(BlobKind::Data, id))
+        content.iter().all(|id| self.shared.is_there(BlobKind::Data, id))
     }
 
     /// Links, devices, pipes.

@@ -249,7 +249,11 @@ impl<'a> Visitor<'a> {
         });
         let mut offset = 0;
         for id in content {
-            let Some(location) = self.shared.index.find(BlobKind::Data, &id) else {
+            let found = self.shared.index.find(BlobKind::Data, &id).map_err(|error| {
+                self.shared.fail(error);
+                Stopped
+            });
+            let Some(location) = found? else {
                 if file.is_first_problem() {
                     let missing = TransferError::BlobMissing { kind: "data blob", id };
                     self.shared.damage(&file.path, &missing);
