@@ -1,8 +1,10 @@
 //! What the user typed, and nothing the world had to be asked for.
 
 mod upkeep;
+mod whole;
 
 pub use upkeep::{Diff, Dump, Find, Forget, KeyCommand, Prune, Stats, Tag, TagList};
+pub use whole::{Check, Compression, Copy, FromRepository, Init, RepairCommand, RepairSnapshots};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -60,6 +62,10 @@ pub struct Arguments {
     /// How much memory to use, such as 64M; without it, what suits this computer
     #[arg(long, global = true, value_name = "SIZE")]
     pub memory: Option<String>,
+
+    /// How hard to compress what is stored; a repository of version 1 is never compressed
+    #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "auto")]
+    pub compression: Compression,
 
     #[command(subcommand)]
     pub command: Command,
@@ -156,7 +162,7 @@ pub enum DestinationCommand {
 #[derive(Debug, Subcommand)]
 pub enum OverRepository {
     /// Make a new repository
-    Init,
+    Init(Init),
     /// Back files and folders up into a new snapshot
     Backup(Backup),
     /// List snapshots
@@ -169,11 +175,12 @@ pub enum OverRepository {
     /// Restore a snapshot into a folder
     Restore(Restore),
     /// Test whether the repository is sound
-    Check {
-        /// Read every pack, and test every byte
-        #[arg(long)]
-        read_data: bool,
-    },
+    Check(Check),
+    /// Save what can be saved of a damaged repository
+    #[command(subcommand)]
+    Repair(RepairCommand),
+    /// Copy snapshots of another repository into this one
+    Copy(Copy),
     /// Remove locks that nobody holds any more
     Unlock {
         /// Remove those of living programs, too, and unreadable ones
@@ -189,7 +196,7 @@ pub enum OverRepository {
     Prune(Prune),
     /// How much is in the repository, and what it takes
     Stats(Stats),
-    /// Write a file, or a folder as a tar archive, to standard output
+    /// Write a file, or a folder as an archive, to standard output
     Dump(Dump),
     /// Look for files and folders in snapshots
     Find(Find),
