@@ -11,7 +11,7 @@ use engine_repository::{
     ChunkerKind, Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce, Polynomial,
     Time,
 };
-use engine_storage::{Name, Storage, StorageError, list_all};
+use engine_storage::{Doubting, Name, Storage, StorageError, list_all};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,6 +64,8 @@ impl Repository {
         who: &Who,
         plan: &MemoryPlan,
     ) -> Result<Self> {
+        let given = storage;
+        let storage = Doubting::around(given.clone());
         let exists = match storage.size(Name::CONFIG) {
             Err(StorageError::Gone { .. }) => false,
             found => found?.is_some(),
@@ -89,7 +91,7 @@ impl Repository {
         let config = Config::new(Id::from_bytes(random()?), polynomial);
         let sealed = seal_config(&config, &key)?;
         storage.write(Name::CONFIG, &sealed)?;
-        Self::open(storage, password, who, plan)
+        Self::open(given, password, who, plan)
     }
 
     /// Opens a repository.
@@ -108,7 +110,7 @@ impl Repository {
         let (key_id, key, config) = unlock(storage.as_ref(), password, &sealed)?;
         let inner = Inner {
             chunker_kind: chunker_kind(sealed, &key),
-            storage,
+            storage: Arc::new(Doubting::around(storage)),
             key: Arc::new(key),
             key_id,
             config,
