@@ -131,8 +131,6 @@ impl Repository {
         let (key_id, key, config) = unlock(storage.as_ref(), password, &sealed)?;
         let inner = Inner {
             effort: Effort::Auto,
-            storage,
-            chunker_kind: chunker_kind(sealed, &key),
             storage: Arc::new(Doubting::around(storage)),
             key: Arc::new(key),
             key_id,
