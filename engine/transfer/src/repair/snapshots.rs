@@ -13,7 +13,7 @@ use crate::forget::SnapshotFilter;
 use crate::id_set::IdSet;
 use crate::index::Index;
 use crate::locks::HeldLock;
-use crate::store::{Store, remove_all};
+use crate::store::{Store, must_be_gone, remove_all};
 use crate::{Cancel, Event, Repository, Result};
 use engine_repository::{FileKind, Id, Snapshot};
 use std::collections::{HashMap, HashSet};
@@ -109,6 +109,7 @@ pub fn repair_snapshots(
     }
     if !request.dry_run {
         remove_all(repository, &lock, FileKind::Snapshot, &gone)?;
+        must_be_gone(repository, FileKind::Snapshot, &gone)?;
     }
     Ok(report)
 }
