@@ -21,6 +21,10 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 
+    /// A file of a bucket's access key, in lines like AWS_ACCESS_KEY_ID=… [environment: these]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub access_key_file: Option<PathBuf>,
+
     /// The engine's home, where identity and settings are kept [environment: HOLDFAST_HOME]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub home: Option<PathBuf>,
@@ -136,7 +140,7 @@ pub enum DestinationCommand {
     Add {
         /// The destination's name
         name: String,
-        /// Where it is: a folder
+        /// Where it is: a folder, `rest:https://host/path` or `s3:https://host/bucket`
         location: String,
     },
     /// List the destinations

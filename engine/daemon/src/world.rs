@@ -1,5 +1,6 @@
 //! What the command line means once the world was asked: environment, program's place, RAM.
 
+use crate::access_key;
 use crate::arguments::Arguments;
 use crate::failure::{Failure, exit};
 use engine_contract::layout::Layout;
@@ -75,6 +76,10 @@ impl World {
                 rates: Rates {
                     up: arguments.limit_upload.map(bytes_per_second),
                     down: arguments.limit_download.map(bytes_per_second),
+                },
+                access_key: match &arguments.access_key_file {
+                    Some(path) => Some(access_key::read(path)?),
+                    None => access_key::from_variables(|name| variable(name).map(text)),
                 },
                 is_patient: true,
             },

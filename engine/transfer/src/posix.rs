@@ -228,7 +228,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    fn push(&mut self, name: &CStr) -> io::Result<()> {
+    pub(crate) fn push(&mut self, name: &CStr) -> io::Result<()> {
         let start = u32::try_from(self.bytes.len())
             .map_err(|_| io::Error::other("a folder with more than 4 GiB of names"))?;
         self.starts.push(start);
@@ -237,9 +237,11 @@ impl Names {
     }
 
     fn sort(&mut self) {
+        // Names differ before the shorter one's NUL is passed, and nothing is less than NUL; so what
+        // follows them need not be cut off.
         let bytes = &self.bytes;
-        let name = |start: u32| bytes[start as usize..].split(|byte| *byte == 0).next();
-        self.starts.sort_unstable_by(|one, other| name(*one).cmp(&name(*other)));
+        let rest = |start: u32| bytes.get(start as usize..);
+        self.starts.sort_unstable_by(|one, other| rest(*one).cmp(&rest(*other)));
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -19,9 +19,9 @@ pub(super) use files::FinishedFiles;
 pub(super) use parts::{Chunk, PARTS_FILE_BYTES_MIN};
 pub(super) use records::FileIdentity;
 
+use super::lazy_index::LazyIndex;
 use super::pack::{Waiting, write_index};
 use super::shared::lock;
-use crate::index::Index;
 use crate::{BackupRequest, Repository, Result};
 use engine_repository::index::INDEX_BLOBS_MAX;
 use engine_repository::{FileKind, Id, Node, PackedBlob};
@@ -162,7 +162,7 @@ fn write_to<T>(part: &Mutex<Option<T>>, write: impl FnOnce(&mut T) -> io::Result
 
 /// Finds packs that runs before stored and named in no index file, and writes one for them. They
 /// need not belong to the same set.
-pub(super) fn adopt_packs(repository: &Repository, index: &Index) -> Result<()> {
+pub(super) fn adopt_packs(repository: &Repository, index: &LazyIndex<'_>) -> Result<()> {
     let entries = folder(repository).and_then(|folder| fs::read_dir(folder).ok());
     for entry in entries.into_iter().flatten().flatten() {
         let path = entry.path();
@@ -184,10 +184,11 @@ pub(super) fn adopt_packs(repository: &Repository, index: &Index) -> Result<()> 
     Ok(())
 }
 
-fn adopt_packs_of(repository: &Repository, index: &Index, packs: &File) -> Result<()> {
+fn adopt_packs_of(repository: &Repository, index: &LazyIndex<'_>, packs: &File) -> Result<()> {
     let mut bodies = Bodies::new(packs);
     let (mut waiting, mut blobs_waiting) = (Waiting::new(), 0);
     while let Some(pack) = bodies.next().and_then(PackRecord::of_body) {
+        let index = index.get()?;
         if is_indexed(index, &pack.blobs)? {
             continue;
         }
@@ -207,7 +208,7 @@ fn adopt_packs_of(repository: &Repository, index: &Index, packs: &File) -> Resul
     write_index(repository, &mut waiting)
 }
 
-fn is_indexed(index: &Index, blobs: &[PackedBlob]) -> Result<bool> {
+fn is_indexed(index: &crate::index::Index, blobs: &[PackedBlob]) -> Result<bool> {
     for packed in blobs {
         if !index.has(packed.blob.kind, &packed.blob.id)? {
             return Ok(false);

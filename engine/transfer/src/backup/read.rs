@@ -140,7 +140,7 @@ impl<'a> FileReader<'a> {
         if !self.is_large {
             return Ok(0);
         }
-        let is_stored = |id: &Id| self.shared.index.has(BlobKind::Data, id).unwrap_or(false);
+        let is_stored = |id: &Id| self.shared.is_there(BlobKind::Data, id);
         let known = self.shared.journal.part_begins(path, identity, &is_stored);
         let mut position = 0;
         for (id, bytes) in &known {
