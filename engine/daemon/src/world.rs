@@ -7,7 +7,7 @@ use engine_contract::layout::Layout;
 use engine_contract::memory::{Facts, MIB, MemoryPlan, parse_size};
 use engine_contract::{environment, memory};
 use engine_storage::{Rates, Way};
-use engine_transfer::Who;
+use engine_transfer::{Effort, Who};
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -34,6 +34,8 @@ pub struct World {
     pub memory: MemoryPlan,
     /// Where to say that the daemon is ready.
     pub ready_descriptor: Option<RawFd>,
+    /// How hard to compress.
+    pub effort: Effort,
     /// Whether output is JSON.
     pub json: bool,
     /// Whether only errors are printed.
@@ -88,6 +90,7 @@ impl World {
             ready_descriptor: variable(environment::READY_DESCRIPTOR)
                 .and_then(|value| text(value).parse().ok())
                 .filter(|descriptor| *descriptor > 2),
+            effort: arguments.compression.effort(),
             json: arguments.json,
             quiet: arguments.quiet,
             hostname: hostname(),

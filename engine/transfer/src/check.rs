@@ -24,9 +24,9 @@ const FINDINGS_KEPT_MAX: usize = 1000;
 /// Progress is told this often at most.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-const LOST: &str = "Back up again: what the source still has is stored anew. Snapshots that need \
-                    what is lost stay incomplete; `holdfast repair snapshots` shortens them to what \
-                    is there.";
+const LOST: &str = "Run `holdfast repair index`: a pack no index names may have it. Then back up \
+                    again: what the source still has is stored anew. At last `holdfast repair \
+                    snapshots --forget` takes out of old snapshots what is lost.";
 const INDEX_LOST: &str = "Make the index anew from the packs: `holdfast repair index`.";
 const PACK_LOST: &str = "Have the disk and its cables tested. Then `holdfast repair packs` saves \
                          what is still readable; back up again afterwards.";

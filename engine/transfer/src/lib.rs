@@ -44,6 +44,8 @@ mod sorter;
 mod stats;
 mod store;
 mod tag;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tree_walk;
 
 pub use backup::{
@@ -55,7 +57,7 @@ pub use copy::{CopyReport, CopyRequest, copy};
 pub use diff::{Change, diff};
 pub use dump::{Archive, dump, dump_as};
 pub use engine_repository::compress::Effort;
-pub use engine_repository::{NodeKind, Version};
+pub use engine_repository::{Id, NodeKind, Version};
 pub use errors::TransferError;
 pub use events::{Cancel, Event, Progress};
 pub use find::find;
@@ -69,7 +71,7 @@ pub use repair::{
     repair_snapshots,
 };
 pub use repository::{InitRequest, Repository, Who};
-pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
+pub use restore::{ItemAction, Overwrite, RestoreOutcome, RestoreProblem, RestoreRequest, restore};
 pub use stats::{Stats, stats};
 pub use tag::{TagChange, tag};
 

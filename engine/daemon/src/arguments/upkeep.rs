@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use engine_transfer::retention::{Span, UNLIMITED};
-use engine_transfer::{GroupBy, MaxUnused};
+use engine_transfer::{Archive, GroupBy, MaxUnused, SnapshotFilter};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +41,13 @@ pub struct Filter {
     /// Only snapshots with this path; may be given several times
     #[arg(long = "path", value_name = "PATH")]
     pub paths: Vec<String>,
+}
+
+impl From<Filter> for SnapshotFilter {
+    fn from(filter: Filter) -> Self {
+        let tags = filter.tags.into_iter().map(|list| list.0).collect();
+        Self { hosts: filter.hosts, tags, paths: filter.paths }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +145,9 @@ pub struct Dump {
     pub snapshot: String,
     /// A file, or a folder; `/` for everything
     pub path: PathBuf,
+    /// What a folder is written as: tar or zip
+    #[arg(short, long, value_name = "FORMAT", value_parser = archive, default_value = "tar")]
+    pub archive: Archive,
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +196,14 @@ fn tag_list(text: &str) -> Result<TagList, String> {
     Ok(TagList(text.split(',').map(|tag| tag.trim().to_owned()).collect()))
 }
 
+fn archive(text: &str) -> Result<Archive, String> {
+    match text {
+        "tar" => Ok(Archive::Tar),
+        "zip" => Ok(Archive::Zip),
+        _ => Err("write tar or zip".to_owned()),
+    }
+}
+
 fn count(text: &str) -> Result<i32, String> {
     match text.parse::<i32>() {
         _ if text == "unlimited" => Ok(UNLIMITED),
@@ -207,7 +225,7 @@ fn group_by(text: &str) -> Result<GroupBy, String> {
     Ok(by)
 }
 
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let bytes = engine_contract::memory::parse_size(text);
     bytes.ok_or_else(|| "write a size such as 500M or 2G".to_owned())
 }

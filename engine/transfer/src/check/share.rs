@@ -41,9 +41,9 @@ pub enum Reading {
     /// the same.
     Part {
         /// Which, from 1 on.
-        number: u8,
+        number: u16,
         /// Of how many.
-        of: u8,
+        of: u16,
     },
     /// So many thousandths of the packs, at random.
     RandomPermille(u32),
@@ -71,7 +71,7 @@ pub(super) fn choose(
             let mut chosen = PacksThere::none(checker);
             for pack in there.each()? {
                 let (id, bytes, known) = pack?;
-                if id.as_bytes()[0] % of.max(1) == number.saturating_sub(1) {
+                if u16::from(id.as_bytes()[0]) % of.max(1) == number.saturating_sub(1) {
                     chosen.push(&id, bytes, known)?;
                 }
             }
