@@ -8,6 +8,7 @@ pub use whole::{Check, Compression, Copy, FromRepository, Init, RepairCommand, R
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Backup that survives the NAS.
 #[derive(Debug, Parser)]
@@ -21,6 +22,10 @@ pub struct Arguments {
     /// A file whose first line is the repository's password [environment: HOLDFAST_PASSWORD_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+
+    /// A file of a bucket's access key, in lines like AWS_ACCESS_KEY_ID=… [environment: these]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub access_key_file: Option<PathBuf>,
 
     /// The engine's home, where identity and settings are kept [environment: HOLDFAST_HOME]
     #[arg(long, global = true, value_name = "FOLDER")]
@@ -49,6 +54,10 @@ pub struct Arguments {
     /// Fetch no faster than this, in KiB a second
     #[arg(long, global = true, value_name = "RATE", value_parser = rate())]
     pub limit_download: Option<u32>,
+
+    /// Wait so long for a lock that another program holds, such as 30m or 2h
+    #[arg(long, global = true, value_name = "DURATION", value_parser = upkeep::duration)]
+    pub retry_lock: Option<Duration>,
 
     /// How much memory to use, such as 64M; without it, what suits this computer
     #[arg(long, global = true, value_name = "SIZE")]
@@ -137,7 +146,7 @@ pub enum DestinationCommand {
     Add {
         /// The destination's name
         name: String,
-        /// Where it is: a folder
+        /// Where it is: a folder, `rest:https://host/path` or `s3:https://host/bucket`
         location: String,
     },
     /// List the destinations

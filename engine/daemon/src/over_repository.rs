@@ -49,7 +49,11 @@ fn open(world: &World) -> Result<Repository, Failure> {
     let storage = engine_storage::open_by(world.repository()?, &world.way)?;
     let password = world.password()?;
     let repository = Repository::open(storage, &password, &who(world), &world.memory)?;
-    Ok(with_caches(world, repository).with_effort(world.effort))
+    let repository = with_caches(world, repository).with_effort(world.effort);
+    Ok(match world.lock_wait {
+        Some(wait) => repository.with_lock_patience(wait, &cancelled_by_signals()?),
+        None => repository,
+    })
 }
 
 fn with_caches(world: &World, repository: Repository) -> Repository {

@@ -184,9 +184,12 @@ pub(super) fn compare_packs(
     let mut joined = PacksThere::none(checker);
     let mut known = KnownPacks { records: packs.finish()?.peekable() };
     let mut next = known.next()?;
-    let mut unknown = 0_u64;
+    let (mut unknown, mut last) = (0_u64, None);
     for record in listed {
         let record = record?;
+        if last.replace(record) == Some(record) {
+            continue;
+        }
         let (id, bytes) = (Id::from_bytes(part(&record, 0)), u64::from_be_bytes(part(&record, 32)));
         checker.lock().report.packs += 1;
         while let Some((missing, _)) = next.filter(|(known, _)| *known < id) {

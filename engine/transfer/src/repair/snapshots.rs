@@ -72,7 +72,7 @@ pub fn repair_snapshots(
         report.unreadable += 1;
     })?;
     report.snapshots = snapshots.len() as u64;
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let seen_bytes_max = usize::try_from(repository.plan().pipeline_bytes / 4).unwrap_or(1 << 20);
     let mut rewriter = Rewriter {
         index: &index,
