@@ -78,6 +78,9 @@ pub struct AddDestination {
     pub location: String,
     /// The password of the repository that is there already; without it a new one is made.
     pub password: Option<String>,
+    /// The access key, where the place is a bucket, in lines as the environment has them.
+    #[serde(default)]
+    pub access_key: Option<String>,
 }
 
 /// Asks for a backup set.

@@ -11,6 +11,21 @@ pub const REPOSITORY: &str = "HOLDFAST_REPOSITORY";
 /// can be read by others of the same user.
 pub const PASSWORD_FILE: &str = "HOLDFAST_PASSWORD_FILE";
 
+/// The id of the access key of a bucket, as Amazon's and restic's tools take it.
+pub const S3_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+
+/// The secret of the access key of a bucket.
+pub const S3_KEY_SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+
+/// What an access key that lasts only for some hours has beside its secret.
+pub const S3_KEY_TOKEN: &str = "AWS_SESSION_TOKEN";
+
+/// The region of a bucket.
+pub const S3_REGION: &str = "AWS_DEFAULT_REGION";
+
+/// The same, in other tools' words.
+pub const S3_REGION_TOO: &str = "AWS_REGION";
+
 /// The memory plan's total in bytes, a decimal number. Without it the engine plans for itself.
 pub const MEMORY_BYTES: &str = "HOLDFAST_MEMORY_BYTES";
 

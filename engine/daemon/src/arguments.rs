@@ -1,11 +1,14 @@
 //! What the user typed, and nothing the world had to be asked for.
 
 mod upkeep;
+mod whole;
 
 pub use upkeep::{Diff, Dump, Find, Forget, KeyCommand, Prune, Stats, Tag, TagList};
+pub use whole::{Check, Compression, Copy, FromRepository, Init, RepairCommand, RepairSnapshots};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Backup that survives the NAS.
 #[derive(Debug, Parser)]
@@ -19,6 +22,10 @@ pub struct Arguments {
     /// A file whose first line is the repository's password [environment: HOLDFAST_PASSWORD_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+
+    /// A file of a bucket's access key, in lines like AWS_ACCESS_KEY_ID=… [environment: these]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub access_key_file: Option<PathBuf>,
 
     /// The engine's home, where identity and settings are kept [environment: HOLDFAST_HOME]
     #[arg(long, global = true, value_name = "FOLDER")]
@@ -48,9 +55,17 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "RATE", value_parser = rate())]
     pub limit_download: Option<u32>,
 
+    /// Wait so long for a lock that another program holds, such as 30m or 2h
+    #[arg(long, global = true, value_name = "DURATION", value_parser = upkeep::duration)]
+    pub retry_lock: Option<Duration>,
+
     /// How much memory to use, such as 64M; without it, what suits this computer
     #[arg(long, global = true, value_name = "SIZE")]
     pub memory: Option<String>,
+
+    /// How hard to compress what is stored; a repository of version 1 is never compressed
+    #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "auto")]
+    pub compression: Compression,
 
     #[command(subcommand)]
     pub command: Command,
@@ -131,7 +146,7 @@ pub enum DestinationCommand {
     Add {
         /// The destination's name
         name: String,
-        /// Where it is: a folder
+        /// Where it is: a folder, `rest:https://host/path` or `s3:https://host/bucket`
         location: String,
     },
     /// List the destinations
@@ -147,7 +162,7 @@ pub enum DestinationCommand {
 #[derive(Debug, Subcommand)]
 pub enum OverRepository {
     /// Make a new repository
-    Init,
+    Init(Init),
     /// Back files and folders up into a new snapshot
     Backup(Backup),
     /// List snapshots
@@ -160,11 +175,12 @@ pub enum OverRepository {
     /// Restore a snapshot into a folder
     Restore(Restore),
     /// Test whether the repository is sound
-    Check {
-        /// Read every pack, and test every byte
-        #[arg(long)]
-        read_data: bool,
-    },
+    Check(Check),
+    /// Save what can be saved of a damaged repository
+    #[command(subcommand)]
+    Repair(RepairCommand),
+    /// Copy snapshots of another repository into this one
+    Copy(Copy),
     /// Remove locks that nobody holds any more
     Unlock {
         /// Remove those of living programs, too, and unreadable ones
@@ -180,7 +196,7 @@ pub enum OverRepository {
     Prune(Prune),
     /// How much is in the repository, and what it takes
     Stats(Stats),
-    /// Write a file, or a folder as a tar archive, to standard output
+    /// Write a file, or a folder as an archive, to standard output
     Dump(Dump),
     /// Look for files and folders in snapshots
     Find(Find),

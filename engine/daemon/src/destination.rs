@@ -1,5 +1,6 @@
 //! Destinations as the daemon knows them: by the repository's id, with a password of their own.
 
+use crate::access_key;
 use crate::daemon::Daemon;
 use crate::failure::Failure;
 use crate::settings::Destination;
@@ -23,7 +24,15 @@ pub fn add(daemon: &Daemon, wanted: AddDestination) -> Result<DestinationState, 
         repository_id: String::new(),
     };
     daemon.known().settings.clone().add_destination(probe)?;
-    let storage = open_by(&wanted.location, &way(daemon, true)?)?;
+    let access_key = wanted.access_key.as_deref().map(|lines| {
+        access_key::from_text(lines).ok_or_else(|| {
+            Failure::new("what came for an access key is none")
+                .remedy("give `--access-key-file FILE`, or set AWS_ACCESS_KEY_ID and its secret")
+        })
+    });
+    let access_key = access_key.transpose()?;
+    let way_in = Way { access_key: access_key.clone(), ..way(daemon, None, true)? };
+    let storage = open_by(&wanted.location, &way_in)?;
     let who = who(daemon);
     let (repository, password) = match wanted.password {
         Some(password) => {
@@ -42,6 +51,9 @@ pub fn add(daemon: &Daemon, wanted: AddDestination) -> Result<DestinationState, 
             (made.map_err(explain_existing)?, password)
         }
     };
+    if let Some(key) = &access_key {
+        daemon.home.keep_access_key(&wanted.name, &access_key::to_text(key))?;
+    }
     daemon.home.keep_password(&wanted.name, &password)?;
     let destination = Destination {
         name: wanted.name,
@@ -56,7 +68,7 @@ pub fn add(daemon: &Daemon, wanted: AddDestination) -> Result<DestinationState, 
 
 /// A destination as it stands. Its config is looked at, nothing is decrypted.
 pub fn state(daemon: &Daemon, destination: &Destination) -> DestinationState {
-    let opened = way(daemon, false)
+    let opened = way(daemon, Some(destination), false)
         .and_then(|way| open_by(&destination.location, &way).map_err(Failure::from));
     let cannot_connect = match opened {
         Err(error) => Some(error.to_string()),
@@ -77,7 +89,7 @@ pub fn state(daemon: &Daemon, destination: &Destination) -> DestinationState {
 /// Opens a destination, and makes sure that it holds the repository it held before.
 pub fn open(daemon: &Daemon, destination: &Destination) -> Result<Repository, Failure> {
     let password = world::read_password(&daemon.home.password_file(&destination.name))?;
-    let storage = open_by(&destination.location, &way(daemon, true)?)?;
+    let storage = open_by(&destination.location, &way(daemon, Some(destination), true)?)?;
     let repository = Repository::open(storage, &password, &who(daemon), &daemon.memory)?
         .with_cache(&daemon.home.layout().cache());
     let found = repository.id().to_string();
@@ -98,14 +110,22 @@ pub fn open(daemon: &Daemon, destination: &Destination) -> Result<Repository, Fa
 
 /// How to go to a destination: packs on their way to a server wait in the cache, since `/tmp` of a
 /// NAS is small.
-fn way(daemon: &Daemon, is_patient: bool) -> Result<Way, Failure> {
+fn way(
+    daemon: &Daemon,
+    destination: Option<&Destination>,
+    is_patient: bool,
+) -> Result<Way, Failure> {
     let scratch = daemon.home.layout().cache();
     std::fs::create_dir_all(&scratch).map_err(|error| {
         Failure::new(format!("could not create the folder {}", scratch.display()))
             .because(error)
             .remedy("give the user the daemon runs as permission to write there")
     })?;
-    Ok(Way { scratch, rates: Rates::default(), is_patient })
+    let key_file = destination
+        .filter(|destination| destination.location.starts_with("s3:"))
+        .map(|destination| daemon.home.access_key_file(&destination.name));
+    let access_key = key_file.map(|path| access_key::read(&path)).transpose()?;
+    Ok(Way { scratch, rates: Rates::default(), access_key, is_patient })
 }
 
 /// Who works in a repository, for its locks.

@@ -97,6 +97,18 @@ impl Home {
         self.layout.secrets().join(destination)
     }
 
+    /// The file of the access key of a destination that is a bucket. No destination's name holds
+    /// a `@`.
+    pub fn access_key_file(&self, destination: &str) -> PathBuf {
+        self.layout.secrets().join(format!("{destination}@s3"))
+    }
+
+    /// Keeps a destination's access key.
+    pub fn keep_access_key(&self, destination: &str, lines: &str) -> Result<(), Failure> {
+        let path = self.access_key_file(destination);
+        replace_file(&path, lines.as_bytes()).map_err(|error| cannot_use(&path, error))
+    }
+
     /// Keeps a destination's password.
     pub fn keep_password(&self, destination: &str, password: &str) -> Result<(), Failure> {
         let path = self.password_file(destination);

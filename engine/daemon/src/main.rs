@@ -11,6 +11,7 @@
 //! **Not here:** how a backup is made (`engine/transfer`) and what its bytes look like
 //! (`engine/repository`).
 
+mod access_key;
 mod adoption;
 mod arguments;
 mod cgroup;

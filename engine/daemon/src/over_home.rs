@@ -134,7 +134,10 @@ fn destination(
     match command {
         DestinationCommand::Add { name, location } => {
             let password = if world.has_password_file() { Some(world.password()?) } else { None };
-            let message = AddDestination { name, location, password };
+            let is_bucket = location.starts_with("s3:");
+            let access_key = world.way.access_key.as_ref().filter(|_| is_bucket);
+            let access_key = access_key.map(crate::access_key::to_text);
+            let message = AddDestination { name, location, password, access_key };
             let state: DestinationState = client.ask(Method::POST, "/v1/destinations", &message)?;
             say(world, &state, || {
                 format!(

@@ -3,6 +3,7 @@
 mod inspect;
 mod restore;
 mod upkeep;
+mod whole;
 
 use crate::arguments::{Backup, OverRepository};
 use crate::failure::{Failure, exit};
@@ -10,8 +11,8 @@ use crate::output;
 use crate::progress_bar::{ProgressBar, Reached};
 use crate::world::{World, who_we_are};
 use engine_transfer::{
-    BackupOutcome, BackupRequest, Cancel, CheckReport, CheckRequest, Event, ListedNode,
-    ParentChoice, Progress, Repository, SnapshotInfo, Who,
+    BackupOutcome, BackupRequest, Cancel, CheckReport, Event, ListedNode, ParentChoice, Progress,
+    Reading, Repository, SnapshotInfo, Who,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -21,12 +22,14 @@ use std::sync::Mutex;
 /// Does what was asked.
 pub fn run(world: &World, command: OverRepository) -> Result<ExitCode, Failure> {
     match command {
-        OverRepository::Init => init(world),
+        OverRepository::Init(wanted) => whole::init(world, &wanted),
         OverRepository::Backup(wanted) => backup(world, wanted),
         OverRepository::Snapshots => snapshots(world),
         OverRepository::Ls { snapshot } => ls(world, &snapshot),
         OverRepository::Restore(wanted) => restore::restore(world, wanted),
-        OverRepository::Check { read_data } => check(world, read_data),
+        OverRepository::Check(wanted) => check(world, wanted.reading()),
+        OverRepository::Repair(wanted) => whole::repair(world, wanted),
+        OverRepository::Copy(wanted) => whole::copy(world, wanted),
         OverRepository::Unlock { remove_all } => upkeep::unlock(world, remove_all),
         OverRepository::Key(command) => upkeep::key(world, command),
         OverRepository::Forget(wanted) => upkeep::forget(world, wanted),
@@ -47,25 +50,18 @@ fn open(world: &World) -> Result<Repository, Failure> {
     let storage = engine_storage::open_by(world.repository()?, &world.way)?;
     let password = world.password()?;
     let repository = Repository::open(storage, &password, &who(world), &world.memory)?;
-    Ok(match &world.caches {
-        Some(caches) => repository.with_cache(caches),
+    let repository = with_caches(world, repository).with_effort(world.effort);
+    Ok(match world.lock_wait {
+        Some(wait) => repository.with_lock_patience(wait, &cancelled_by_signals()?),
         None => repository,
     })
 }
 
-fn init(world: &World) -> Result<ExitCode, Failure> {
-    let storage = engine_storage::open_by(world.repository()?, &world.way)?;
-    let password = world.password()?;
-    let repository = Repository::init(storage, &password, &who(world), &world.memory)?;
-    let id = repository.id().to_string();
-    if world.json {
-        output::json(&json!({ "message_type": "initialized", "id": id,
-            "repository": repository.location() }));
-    } else if !world.quiet {
-        output::line(&format!("repository {} made in {}", &id[..10], repository.location()));
-        output::line("without its password nothing in it can be read: keep a copy of the password");
+fn with_caches(world: &World, repository: Repository) -> Repository {
+    match &world.caches {
+        Some(caches) => repository.with_cache(caches),
+        None => repository,
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Stops the transfer in order at the first signal; a second one ends the program at once.
@@ -283,12 +279,12 @@ fn ls(world: &World, text: &str) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(world: &World, read_data: bool) -> Result<ExitCode, Failure> {
+fn check(world: &World, reading: Reading) -> Result<ExitCode, Failure> {
     let repository = open(world)?;
     let teller = Teller::new(world);
     let cancel = cancelled_by_signals()?;
-    let request = CheckRequest { read_data };
-    let result = engine_transfer::check(&repository, request, &|event| teller.tell(event), &cancel);
+    let result =
+        engine_transfer::check_reading(&repository, reading, &|event| teller.tell(event), &cancel);
     teller.end(result.is_ok());
     let report = result?;
     show_check(world, &report);

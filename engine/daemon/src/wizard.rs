@@ -84,6 +84,7 @@ fn settle(daemon: &Daemon, answers: &Answers) -> Result<Option<String>, Failure>
             name: DESTINATION_NAME.to_owned(),
             location: answers.pkgwizard_destination.clone(),
             password: None,
+            access_key: None,
         };
         destination::add(daemon, wanted)?;
     }

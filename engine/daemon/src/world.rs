@@ -1,17 +1,19 @@
 //! What the command line means once the world was asked: environment, program's place, RAM.
 
+use crate::access_key;
 use crate::arguments::Arguments;
 use crate::failure::{Failure, exit};
 use engine_contract::layout::Layout;
 use engine_contract::memory::{Facts, MIB, MemoryPlan, parse_size};
 use engine_contract::{environment, memory};
 use engine_storage::{Rates, Way};
-use engine_transfer::Who;
+use engine_transfer::{Effort, Who};
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A password file is one line; a longer one is something else.
 const PASSWORD_BYTES_MAX: u64 = 4096;
@@ -26,10 +28,14 @@ pub struct World {
     pub caches: Option<PathBuf>,
     /// How to go to the repository.
     pub way: Way,
+    /// How long to wait for a lock.
+    pub lock_wait: Option<Duration>,
     /// How much memory to use.
     pub memory: MemoryPlan,
     /// Where to say that the daemon is ready.
     pub ready_descriptor: Option<RawFd>,
+    /// How hard to compress.
+    pub effort: Effort,
     /// Whether output is JSON.
     pub json: bool,
     /// Whether only errors are printed.
@@ -73,12 +79,18 @@ impl World {
                     up: arguments.limit_upload.map(bytes_per_second),
                     down: arguments.limit_download.map(bytes_per_second),
                 },
+                access_key: match &arguments.access_key_file {
+                    Some(path) => Some(access_key::read(path)?),
+                    None => access_key::from_variables(|name| variable(name).map(text)),
+                },
                 is_patient: true,
             },
+            lock_wait: arguments.retry_lock,
             memory: memory_plan(arguments.memory.as_deref(), variable(environment::MEMORY_BYTES))?,
             ready_descriptor: variable(environment::READY_DESCRIPTOR)
                 .and_then(|value| text(value).parse().ok())
                 .filter(|descriptor| *descriptor > 2),
+            effort: arguments.compression.effort(),
             json: arguments.json,
             quiet: arguments.quiet,
             hostname: hostname(),

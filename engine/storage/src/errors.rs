@@ -115,7 +115,77 @@ pub enum StorageError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Something answers, but not as a server of restic's protocol does.
+    /// The service wants an access key, and was given none.
+    #[error("no access key was given for {location}")]
+    KeyMissing {
+        /// The destination.
+        location: String,
+    },
+    /// The service does not know the access key, or its secret is another.
+    #[error("the service of {location} does not accept the access key")]
+    KeyRefused {
+        /// The destination.
+        location: String,
+    },
+    /// The service is there, and has no bucket of that name.
+    #[error("there is no bucket {bucket} for {location}")]
+    BucketMissing {
+        /// The destination.
+        location: String,
+        /// Its bucket.
+        bucket: String,
+    },
+    /// The bucket is in another region than the one requests are signed for.
+    #[error("the bucket of {location} is in another region{}", named(region))]
+    RegionWrong {
+        /// The destination.
+        location: String,
+        /// Where it is, when the service tells.
+        region: Option<String>,
+    },
+    /// Signatures bear the time, and the service has another.
+    #[error("the clocks of this machine and of {location} are {} minutes apart", minutes.abs())]
+    ClockWrong {
+        /// The destination.
+        location: String,
+        /// By how much the service's is ahead of ours.
+        minutes: i64,
+    },
+    /// The service asks to be asked less often.
+    #[error("the service of {location} is asked more than it wants to be")]
+    Busy {
+        /// The destination.
+        location: String,
+    },
+    /// What was stored a moment ago, and confirmed, is not there.
+    #[error("{location} confirmed that it stored {name}, and does not have it")]
+    Lost {
+        /// The destination.
+        location: String,
+        /// The file.
+        name: Name,
+    },
+    /// What was stored a moment ago is there in another length.
+    #[error("{location} was given {bytes} bytes of {name}, and has {found}")]
+    Altered {
+        /// The destination.
+        location: String,
+        /// The file.
+        name: Name,
+        /// What was stored.
+        bytes: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// A file is there, was there before the listing began, and is not in it.
+    #[error("{location} leaves {name} out of its listing, though it has it")]
+    OldListing {
+        /// The destination.
+        location: String,
+        /// The file.
+        name: Name,
+    },
+    /// Something answers, but not as a server for repositories does.
     #[error("{location} is no server of restic repositories: {reason}")]
     Foreign {
         /// The destination.
@@ -161,7 +231,13 @@ impl StorageError {
 
     /// Whether the same may work in a moment, with nobody doing anything.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::ServerFailed { .. } | Self::Io { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::ServerFailed { .. }
+                | Self::Busy { .. }
+                | Self::Io { .. }
+        )
     }
 
     /// Whether it says something about the way to the destination, and nothing about the file.
@@ -173,11 +249,20 @@ impl StorageError {
             | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Untrusted { .. }
+            | Self::KeyMissing { .. }
+            | Self::KeyRefused { .. }
+            | Self::BucketMissing { .. }
+            | Self::RegionWrong { .. }
+            | Self::ClockWrong { .. }
+            | Self::Busy { .. }
+            | Self::OldListing { .. }
             | Self::Foreign { .. } => true,
             Self::NotFound { .. }
             | Self::AlreadyExists { .. }
             | Self::TooLarge { .. }
             | Self::Short { .. }
+            | Self::Lost { .. }
+            | Self::Altered { .. }
             | Self::Full { .. }
             | Self::Denied { .. }
             | Self::Io { .. } => false,
@@ -223,6 +308,38 @@ impl StorageError {
                 "Ask whoever runs the server: it may only allow adding (`--append-only`), or \
                  keep this path for another user."
             }
+            Self::KeyMissing { .. } => {
+                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a destination its file \
+                 of them with `--access-key-file`."
+            }
+            Self::KeyRefused { .. } => {
+                "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, which \
+                 lasts only for hours); at some services the region must be right, too."
+            }
+            Self::BucketMissing { .. } => {
+                "Make the bucket with the tools of whoever runs the service, or check its name: \
+                 behind the host comes the bucket, and behind it the path in it."
+            }
+            Self::RegionWrong { .. } => {
+                "Set AWS_DEFAULT_REGION (or `region` in the destination's file) to the region of \
+                 the bucket, as the one who runs the service calls it."
+            }
+            Self::ClockWrong { .. } => {
+                "Set the clock of this machine, best by switching its network time on; if it is \
+                 right, the service's is wrong."
+            }
+            Self::Busy { .. } => {
+                "Run it again later, or with `--limit-upload`; what was stored completely is kept \
+                 and not sent twice."
+            }
+            Self::Lost { .. } | Self::Altered { .. } => {
+                "Do not trust this destination before it is known why: look in its log and at its \
+                 disks; then run it again and run `holdfast check`."
+            }
+            Self::OldListing { .. } => {
+                "Run it again in some minutes. If it stays so, use another destination: where \
+                 listings lag behind, `prune` could remove what is in use."
+            }
             Self::Untrusted { .. } => {
                 "Give the server a certificate of a known authority for the name in the \
                  location, and check that the clocks of both machines are right."
@@ -237,4 +354,8 @@ impl StorageError {
             }
         }
     }
+}
+
+fn named(region: &Option<String>) -> String {
+    region.as_ref().map(|region| format!(", {region}")).unwrap_or_default()
 }

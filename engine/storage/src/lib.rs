@@ -2,9 +2,10 @@
 //!
 //! A [`Storage`] lists, reads, writes and removes whole files by [`Name`], and takes packs as
 //! streams. [`Folder`] is one: a folder with restic's layout, on any file system. [`Rest`] is
-//! another: a server of restic's REST protocol. [`Retrying`] wraps one and tries again what may
-//! work in a moment; [`Throttled`] wraps one and leaves others room on the line. What every storage
-//! must do is written down as a test that runs against each of them, the failing one included
+//! another: a server of restic's REST protocol; [`S3`] a bucket of an S3 service. [`Retrying`]
+//! wraps one and tries again what may work in a moment; [`Throttled`] wraps one and leaves others
+//! room on the line; [`Doubting`] wraps one and looks whether what it confirmed is true. What every
+//! storage must do is written down as a test that runs against each of them, the failing one included
 //! (`conformance`, behind the feature `testing`).
 //!
 //! **Invariant:** a file is there completely or not at all, under its final name, and stays after
@@ -16,23 +17,30 @@
 //! **Not here:** what the bytes mean. Nothing in this room has a key.
 
 mod clock;
+mod doubting;
 mod errors;
 mod folder;
+mod http;
 mod location;
 mod name;
 mod rest;
 mod retrying;
+mod s3;
+mod spool;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod throttled;
 
 pub use clock::{Clock, SystemClock};
+pub use doubting::Doubting;
 pub use errors::StorageError;
 pub use folder::Folder;
+pub use http::Patience;
 pub use location::{LocationError, Way, open, open_by, without_secret};
 pub use name::Name;
-pub use rest::{Address, AddressError, Patience, Rest};
+pub use rest::{Address, AddressError, Rest};
 pub use retrying::{Persistence, Retrying};
+pub use s3::{AccessKey, S3, S3Address};
 pub use throttled::{Rates, Throttled};
 
 use engine_repository::{FileKind, Id};
@@ -59,6 +67,20 @@ pub trait Storage: Send + Sync {
 
     /// Fills `buffer` from the file's bytes at `offset`; a file that ends before is an error.
     fn read_range(&self, name: Name, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// As `read_range`, but `arrived` bytes of it came before and are in `buffer`. It counts on
+    /// with every byte that comes, so that after an error only the rest has to be asked for.
+    fn read_on(
+        &self,
+        name: Name,
+        offset: u64,
+        buffer: &mut [u8],
+        arrived: &mut usize,
+    ) -> Result<()> {
+        self.read_range(name, offset + *arrived as u64, &mut buffer[*arrived..])?;
+        *arrived = buffer.len();
+        Ok(())
+    }
 
     /// Stores a whole file durably. [`StorageError::AlreadyExists`] when the name is taken.
     fn write(&self, name: Name, bytes: &[u8]) -> Result<()>;

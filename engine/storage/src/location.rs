@@ -1,6 +1,9 @@
 //! How an owner writes where a repository is.
 
-use crate::{Address, Folder, Patience, Persistence, Rates, Rest, Retrying, Storage, Throttled};
+use crate::{
+    AccessKey, Address, Folder, Patience, Persistence, Rates, Rest, Retrying, S3, S3Address,
+    Storage, SystemClock, Throttled,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +14,8 @@ pub struct Way {
     pub scratch: PathBuf,
     /// How fast.
     pub rates: Rates,
+    /// What opens a bucket, where the destination is one.
+    pub access_key: Option<AccessKey>,
     /// Whether to try again for a quarter of an hour what may work in a moment; or to give up soon,
     /// as when somebody waits to see whether a server is there.
     pub is_patient: bool,
@@ -19,12 +24,33 @@ pub struct Way {
 impl Way {
     /// The usual way: as fast as it goes, and patient.
     pub fn over(scratch: PathBuf) -> Self {
-        Self { scratch, rates: Rates::default(), is_patient: true }
+        Self { scratch, rates: Rates::default(), access_key: None, is_patient: true }
+    }
+
+    fn patience(&self) -> Patience {
+        if self.is_patient { Patience::default() } else { Patience::brief() }
+    }
+
+    fn bucket(&self, address: S3Address) -> Arc<dyn Storage> {
+        let clock = Arc::new(SystemClock::begin());
+        let key = self.access_key.clone();
+        let s3 = S3::at_rates(address, key, &self.scratch, self.patience(), self.rates, clock);
+        match self.is_patient {
+            true => self.persistent(s3.persistent(Persistence::default())),
+            false => Arc::new(s3),
+        }
+    }
+
+    fn persistent(&self, server: impl Storage + 'static) -> Arc<dyn Storage> {
+        match self.is_patient {
+            true => Arc::new(Retrying::around(Arc::new(server), Persistence::default())),
+            false => Arc::new(server),
+        }
     }
 }
 
-/// Opens the storage a location names: `/a/folder`, `a/folder`, `file:///a/folder` or
-/// `rest:https://user:password@host:8000/path`. Packs wait in the system's folder for temporary
+/// Opens the storage a location names: `/a/folder`, `a/folder`, `file:///a/folder`,
+/// `rest:https://user:password@host:8000/path` or `s3:https://host/bucket/path`. Packs wait in the system's folder for temporary
 /// files; see [`open_by`] for another.
 ///
 /// Nothing is touched yet: whether the place exists shows at the first call.
@@ -34,11 +60,16 @@ pub fn open(location: &str) -> Result<Arc<dyn Storage>, LocationError> {
 
 /// Opens the storage a location names, as [`open`] does, to be gone to in this way.
 pub fn open_by(location: &str, way: &Way) -> Result<Arc<dyn Storage>, LocationError> {
-    let storage = named(location, way)?;
-    if way.rates == Rates::default() {
-        return Ok(storage);
+    named(location, way)
+}
+
+/// A folder, which has no line of its own to pace.
+fn folder(path: &str, way: &Way) -> Arc<dyn Storage> {
+    let folder = Arc::new(Folder::at(Path::new(path)));
+    match way.rates == Rates::default() {
+        true => folder,
+        false => Arc::new(Throttled::around(folder, way.rates)),
     }
-    Ok(Arc::new(Throttled::around(storage, way.rates)))
 }
 
 fn named(location: &str, way: &Way) -> Result<Arc<dyn Storage>, LocationError> {
@@ -54,19 +85,24 @@ fn named(location: &str, way: &Way) -> Result<Arc<dyn Storage>, LocationError> {
     }
     if let Some(path) = location.strip_prefix("file://") {
         return match path.starts_with('/') {
-            true => Ok(Arc::new(Folder::at(Path::new(path)))),
+            true => Ok(folder(path, way)),
             false => refuse("after `file://` comes an absolute path, as in `file:///volume1/b`"),
         };
     }
     if let Some(address) = location.strip_prefix("rest:") {
         return match Address::parse(address) {
-            Ok(address) if !way.is_patient => {
-                Ok(Arc::new(Rest::at(address, &way.scratch, Patience::brief())))
-            }
             Ok(address) => {
-                let rest = Rest::at(address, &way.scratch, Patience::default());
-                Ok(Arc::new(Retrying::around(Arc::new(rest), Persistence::default())))
+                let clock = Arc::new(SystemClock::begin());
+                let patience = way.patience();
+                let rest = Rest::at_rates(address, &way.scratch, patience, way.rates, clock);
+                Ok(way.persistent(rest))
             }
+            Err(reason) => refuse(reason.0),
+        };
+    }
+    if let Some(address) = location.strip_prefix("s3:") {
+        return match S3Address::parse(address) {
+            Ok(address) => Ok(way.bucket(address)),
             Err(reason) => refuse(reason.0),
         };
     }
@@ -75,10 +111,10 @@ fn named(location: &str, way: &Way) -> Result<Arc<dyn Storage>, LocationError> {
     };
     match location.split_once(':') {
         Some((scheme, _)) if is_scheme(scheme) => refuse(
-            "only folders and REST servers exist now, as in `/volume1/backup` or \
-             `rest:https://host:8000/backup`",
+            "only folders, REST servers and buckets exist now, as in `/volume1/backup`, \
+             `rest:https://host:8000/backup` or `s3:https://host/bucket`",
         ),
-        _ => Ok(Arc::new(Folder::at(Path::new(location)))),
+        _ => Ok(folder(location, way)),
     }
 }
 
@@ -110,8 +146,8 @@ pub struct LocationError {
 impl LocationError {
     /// What the owner can do.
     pub fn remedy(&self) -> &'static str {
-        "Name a folder by its absolute path, or a server as in `rest:https://host:8000/path`; a \
-         folder whose name holds a colon is written with `./` or `file://` in front."
+        "Name a folder by its absolute path, a server as in `rest:https://host:8000/path`, or a \
+         bucket as in `s3:https://host/bucket/path`; a folder whose name holds a colon is written with `./` or `file://` in front."
     }
 }
 
@@ -128,9 +164,9 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_yet_is_refused_with_a_sentence_that_says_what_does() {
-        for text in ["s3:https://host/bucket", "sftp:user@host:/x", "b2:x"] {
+        for text in ["azure:bucket:/", "sftp:user@host:/x", "b2:x", "rclone:x:y"] {
             let message = open(text).err().unwrap().to_string();
-            assert!(message.contains("only folders and REST servers exist now"), "{message}");
+            assert!(message.contains("only folders, REST servers and buckets"), "{message}");
         }
         for text in ["", "file://host/path", "a\0b", "rest:", "rest:host/", "rest:ftp://host/"] {
             assert!(open(text).is_err(), "{text:?}");

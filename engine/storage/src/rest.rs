@@ -1,33 +1,31 @@
 //! A repository on a server of restic's REST protocol, over HTTP/1.1, with or without TLS.
 //!
-//! What a server is believed: nothing that can be counted. Every answer is bounded in bytes before
-//! it is read and in time while it is; a file must come with its length and in that length; a part
-//! of a file must be exactly the part that was asked for; a listing must be closed. A redirect is
-//! not followed, since it would carry the password to whoever is named there.
+//! What a server is believed and what not is `http`'s business; here: a listing must be closed.
 //!
 //! A pack grows in a temporary file without a name and is sent when it is complete, because its
 //! name on the server is the sum of its content, and because sending may have to be done twice.
 
 mod address;
-mod answer;
 mod line;
 mod listing;
-mod spool;
+mod pack;
 
 pub use address::{Address, AddressError};
-pub use line::Patience;
 
-use crate::{Name, PackFile, Result, Storage, StorageError};
-use answer::Asked;
+use crate::clock::Clock;
+use crate::http::{Asked, Http, range_of};
+use crate::spool::Spool;
+use crate::throttled::Pace;
+use crate::{Name, PackFile, Patience, Rates, Result, Storage, StorageError};
 use engine_repository::{FileKind, Id};
-use line::{Line, length_of, path_of};
+use line::{Line, path_of};
 use listing::{Broken, Listing};
-use spool::Spooled;
-use std::io::{BufReader, Read};
+use pack::Spooled;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use ureq::SendBody;
-use ureq::http::{Response, StatusCode};
+use ureq::http::StatusCode;
 
 /// Twenty million files; a longer listing is a server gone mad.
 const LISTING_BYTES_MAX: u64 = 2 << 30;
@@ -42,21 +40,40 @@ impl Rest {
     /// The repository at `address`. Nothing is asked yet. Packs on their way wait in the folder
     /// `scratch`, which needs room for some of them.
     pub fn at(address: Address, scratch: &Path, patience: Patience) -> Self {
-        Self { line: Arc::new(Line::to(address, patience)), scratch: scratch.into() }
+        Self::with(address, scratch, patience, Pace::none())
+    }
+
+    /// The same, with bodies that are sent and taken no faster than `rates`.
+    pub fn at_rates(
+        address: Address,
+        scratch: &Path,
+        patience: Patience,
+        rates: Rates,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self::with(address, scratch, patience, Pace::of(rates, clock))
+    }
+
+    fn with(address: Address, scratch: &Path, patience: Patience, pace: Pace) -> Self {
+        let http = Http::to(address.to_string(), patience, Arc::new(pace));
+        Self { line: Arc::new(Line { address, http }), scratch: scratch.into() }
     }
 }
 
 impl Storage for Rest {
     fn location(&self) -> String {
-        self.line.location()
+        self.line.http.location()
     }
 
     fn create(&self) -> Result<()> {
         let asked = Asked { action: "make a repository", name: None };
         let answer = self.line.send("POST", "?create=true", SendBody::none(), 0)?;
         match answer.status() {
-            status if status.is_success() => self.line.finish(answer),
-            status => Err(self.line.refused(status, asked)),
+            status if status.is_success() => {
+                self.line.http.finish(answer);
+                Ok(())
+            }
+            status => Err(self.line.http.refused(status, asked)),
         }
     }
 
@@ -72,9 +89,9 @@ impl Storage for Rest {
                     None => Err(StorageError::Gone { location: self.location() }),
                 };
             }
-            status => return Err(self.line.refused(status, asked)),
+            status => return Err(self.line.http.refused(status, asked)),
         }
-        let body = answer.into_body().into_with_config().limit(LISTING_BYTES_MAX).reader();
+        let body = self.line.http.incoming(answer, LISTING_BYTES_MAX);
         let mut listing = Listing::of(BufReader::new(body));
         while let Some(entry) = listing.next().map_err(|broken| self.broken(broken))? {
             // What is no id is a file on its way in, or somebody's note.
@@ -95,62 +112,41 @@ impl Storage for Rest {
         let asked = Asked { action: "read a file", name: Some(name) };
         let answer = self.line.get(name, None, bytes_max)?;
         if answer.status() != StatusCode::OK {
-            return Err(self.line.refused(answer.status(), asked));
+            return Err(self.line.http.refused(answer.status(), asked));
         }
-        let bytes = self.length(&answer)?;
-        if bytes > bytes_max {
-            let location = self.location();
-            return Err(StorageError::TooLarge { location, name, bytes, bytes_max });
-        }
-        let mut content = Vec::new();
-        // A byte more than promised shows a server that lies.
-        self.body(answer, bytes + 1)
-            .read_to_end(&mut content)
-            .map_err(|cause| self.line.broke(cause))?;
-        match content.len() as u64 == bytes {
-            true => Ok(content),
-            false => Err(self.line.broke(std::io::ErrorKind::UnexpectedEof.into())),
-        }
+        self.line.http.take_whole(answer, name, bytes_max)
     }
 
     fn read_range(&self, name: Name, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let bytes = buffer.len() as u64;
-        let end = offset.saturating_add(bytes);
-        let short = || StorageError::Short { location: self.location(), name, end };
-        if bytes == 0 {
+        self.read_on(name, offset, buffer, &mut 0)
+    }
+
+    fn read_on(
+        &self,
+        name: Name,
+        offset: u64,
+        buffer: &mut [u8],
+        arrived: &mut usize,
+    ) -> Result<()> {
+        let (start, end) = (offset + *arrived as u64, offset.saturating_add(buffer.len() as u64));
+        if start >= end {
             let location = self.location();
             let there = self.size(name)?.ok_or(StorageError::NotFound { location, name })?;
-            return if there < end { Err(short()) } else { Ok(()) };
+            let location = self.location();
+            return if there < end {
+                Err(StorageError::Short { location, name, end })
+            } else {
+                Ok(())
+            };
         }
         let asked = Asked { action: "read a part of a file", name: Some(name) };
-        let answer = self.line.get(name, Some((offset, end - 1)), bytes)?;
+        let answer = self.line.get(name, Some(range_of(start, end)), end - start)?;
         match answer.status() {
-            StatusCode::PARTIAL_CONTENT => {}
-            StatusCode::RANGE_NOT_SATISFIABLE => return Err(short()),
-            StatusCode::OK => {
-                return Err(self.foreign("it gives the whole file when asked for a part"));
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::OK => {
+                self.line.http.take_part(answer, name, offset, buffer, arrived)
             }
-            status => return Err(self.line.refused(status, asked)),
+            status => Err(self.line.http.refused(status, asked)),
         }
-        let range = answer.headers().get("content-range").and_then(|value| value.to_str().ok());
-        let is_ours = range.is_none_or(|range| {
-            range.strip_prefix(&format!("bytes {offset}-")).is_some_and(|rest| rest.contains('/'))
-        });
-        if !is_ours {
-            return Err(self.foreign("it gives another part of a file than it was asked for"));
-        }
-        match self.length(&answer)? {
-            given if given < bytes => return Err(short()),
-            given if given > bytes => {
-                return Err(self.foreign("it gives more of a file than it was asked for"));
-            }
-            _ => {}
-        }
-        let mut body = self.body(answer, bytes + 1);
-        body.read_exact(buffer).map_err(|cause| self.line.broke(cause))?;
-        // Reaching the end gives the connection back.
-        let _ = body.read(&mut [0]);
-        Ok(())
     }
 
     fn write(&self, name: Name, bytes: &[u8]) -> Result<()> {
@@ -159,7 +155,7 @@ impl Storage for Rest {
     }
 
     fn create_pack(&self) -> Result<Box<dyn PackFile>> {
-        Ok(Box::new(Spooled::begin(&self.line, &self.scratch)?))
+        Ok(Box::new(Spooled { line: self.line.clone(), spool: Spool::begin(&self.scratch)? }))
     }
 
     fn remove(&self, name: Name) -> Result<()> {
@@ -170,8 +166,11 @@ impl Storage for Rest {
         let asked = Asked { action: "remove a file", name: Some(name) };
         let answer = self.line.ask("DELETE", &path_of(name))?;
         match answer.status() {
-            status if status.is_success() => self.line.finish(answer),
-            status => Err(self.line.refused(status, asked)),
+            status if status.is_success() => {
+                self.line.http.finish(answer);
+                Ok(())
+            }
+            status => Err(self.line.http.refused(status, asked)),
         }
     }
 
@@ -181,22 +180,10 @@ impl Storage for Rest {
 }
 
 impl Rest {
-    fn foreign(&self, reason: &str) -> StorageError {
-        StorageError::Foreign { location: self.location(), reason: reason.into() }
-    }
-
-    fn length(&self, answer: &Response<ureq::Body>) -> Result<u64> {
-        length_of(answer).ok_or_else(|| self.foreign("it gives a file without its length"))
-    }
-
-    fn body(&self, answer: Response<ureq::Body>, bytes_max: u64) -> impl Read + use<> {
-        answer.into_body().into_with_config().limit(bytes_max).reader()
-    }
-
     fn broken(&self, broken: Broken) -> StorageError {
         match broken {
-            Broken::Line(cause) => self.line.broke(cause),
-            Broken::Text(reason) => self.foreign(reason),
+            Broken::Line(cause) => self.line.http.broke(cause),
+            Broken::Text(reason) => self.line.http.foreign(reason),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! and so is a file that is gone when it was to be removed.
 
 use crate::clock::Clock;
+use crate::http::go_on;
 use crate::{Name, PackFile, Result, Storage, StorageError, SystemClock};
 use engine_repository::{FileKind, Id};
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use std::time::Duration;
 /// A listing that broke off is begun anew when no more than this was told of it: what was told is
 /// remembered, so that nothing is told twice.
 const TOLD_MAX: usize = 65_536;
+
+/// So much of a file that broke off is asked for at a time.
+const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// How hard to try.
 #[derive(Clone)]
@@ -59,7 +63,7 @@ impl Default for Persistence {
 impl Persistence {
     /// Does `attempt` until it works, fails for good, or the time is over. `attempt` is told
     /// whether one before it failed.
-    fn keep_trying<T>(
+    pub(crate) fn keep_trying<T>(
         &self,
         time_max: Duration,
         mut attempt: impl FnMut(bool) -> Result<T>,
@@ -110,6 +114,28 @@ impl Retrying {
     }
 }
 
+impl Retrying {
+    /// A file whose reading broke off once, so that what arrives is kept when it does so again.
+    fn read_in_pieces(&self, name: Name, bytes_max: u64) -> Result<Vec<u8>> {
+        let location = self.location();
+        let Some(bytes) = self.size(name)? else {
+            return Err(StorageError::NotFound { location, name });
+        };
+        if bytes > bytes_max {
+            return Err(StorageError::TooLarge { location, name, bytes, bytes_max });
+        }
+        let mut content = Vec::new();
+        while (content.len() as u64) < bytes {
+            let start = content.len();
+            let missing = usize::try_from(bytes - start as u64).unwrap_or(usize::MAX);
+            // What is not there yet takes no memory: a lie about the size costs nothing.
+            content.resize(start + missing.min(PIECE_BYTES_MAX), 0);
+            self.read_range(name, start as u64, &mut content[start..])?;
+        }
+        Ok(content)
+    }
+}
+
 impl Storage for Retrying {
     fn location(&self) -> String {
         self.inner.location()
@@ -151,11 +177,27 @@ impl Storage for Retrying {
     }
 
     fn read(&self, name: Name, bytes_max: u64) -> Result<Vec<u8>> {
-        self.keep_trying(|_| self.inner.read(name, bytes_max))
+        match self.inner.read(name, bytes_max) {
+            Err(error) if error.is_passing() => self.read_in_pieces(name, bytes_max),
+            other => other,
+        }
     }
 
     fn read_range(&self, name: Name, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.keep_trying(|_| self.inner.read_range(name, offset, buffer))
+        self.read_on(name, offset, buffer, &mut 0)
+    }
+
+    /// What arrived before the line broke is not asked for again.
+    fn read_on(
+        &self,
+        name: Name,
+        offset: u64,
+        buffer: &mut [u8],
+        arrived: &mut usize,
+    ) -> Result<()> {
+        self.keep_trying(|_| {
+            go_on(arrived, |arrived| self.inner.read_on(name, offset, buffer, arrived))
+        })
     }
 
     fn write(&self, name: Name, bytes: &[u8]) -> Result<()> {

@@ -4,5 +4,5 @@
 mod conformance;
 mod faulty;
 
-pub use conformance::{conforms, conforms_where_names_are_sums};
+pub use conformance::{conforms, conforms_but_for_rivals, conforms_where_names_are_sums};
 pub use faulty::{Fault, Faulty};

@@ -10,32 +10,38 @@
 //! are known. The snapshot is written when everything else is. Whoever fails says so to all; every
 //! queue then runs dry, and what was packed is indexed, so that the next run finds it.
 
+mod catalogue;
 mod checkpoint;
 mod collect;
 mod content;
+mod digest;
 mod journal;
+mod lazy_index;
 mod node;
 mod pack;
 mod parent;
 mod progress;
 mod read;
+mod reuse;
 mod seal;
 pub(crate) mod select;
 mod shared;
+mod stop;
 mod walk;
 
-use crate::blobs::Fetcher;
-use crate::browse::{parents_like, path_text};
-use crate::index::Index;
+use crate::browse::{Parents, parents_like, path_text};
+use crate::errors::sentence;
 use crate::locks::HeldLock;
 use crate::{Cancel, Event, Repository, Result, TransferError};
+use catalogue::{Catalogue, Draft};
 pub use checkpoint::CHECKPOINT_INTERVAL;
 use checkpoint::Checkpoints;
 pub(crate) use checkpoint::{PARENTS_MAX, is_checkpoint};
 use collect::{Collector, Step};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded};
 use engine_repository::{FileKind, Id, Snapshot, Time};
 use journal::{FinishedFiles, Journal};
+use lazy_index::LazyIndex;
 use pack::Packer;
 use progress::{Meter, Totals};
 use seal::{Added, Job};
@@ -45,6 +51,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use stop::Pulse;
 use walk::Walker;
 
 /// Chunks that wait for a worker, beyond what the memory plan allows anyway.
@@ -161,6 +168,16 @@ pub fn backup(
     events: &(dyn Fn(Event) + Sync),
     cancel: &Cancel,
 ) -> Result<BackupOutcome> {
+    stop::stoppable(repository, request, events, cancel, &back_up)
+}
+
+fn back_up(
+    repository: &Repository,
+    request: &BackupRequest,
+    pulse: &Pulse,
+    events: &(dyn Fn(Event) + Sync),
+    cancel: &Cancel,
+) -> Result<BackupOutcome> {
     let branch = Branch::of_paths(&request.paths)?;
     let excludes = Patterns::new(&request.excludes)?;
     for path in &request.paths {
@@ -170,29 +187,55 @@ pub fn backup(
     let lock = HeldLock::acquire(repository, false)?;
     // Snapshots first, then the index: a parent listed here has all its blobs in what is loaded.
     let parents = parents_like(repository, request)?;
-    let index = Index::load_or_stop(repository, cancel)?;
+    let index = LazyIndex::of(repository, cancel);
     journal::adopt_packs(repository, &index)?;
     let (journal, mut finished) = Journal::begin(repository, request);
     if request.parent == ParentChoice::None {
         finished = FinishedFiles::default();
     }
-    let shared = Shared::new(repository, &index, &lock, journal, cancel);
+    let catalogue = Catalogue::open(repository, request);
+    let draft = told(events, Draft::begin(repository, request)).flatten();
+    let shared = Shared::new(repository, &index, draft.as_ref(), &lock, journal, cancel);
     let parent = parents.complete.as_ref().map(|(id, _)| *id);
     let run = Run {
         request,
         branch: &branch,
         excludes: &excludes,
-        parents: &parents.trees(),
+        parents: &parents,
+        totals: &Mutex::new(totals_of_before(catalogue.as_ref(), &parents)),
+        draft: draft.as_ref(),
         checkpoints: &Checkpoints::of(request, parent),
     };
-    let (mut outcome, tree) = run.all_threads(&shared, finished, events);
+    pulse.begin();
+    let (mut outcome, tree) = run.all_threads(&shared, (catalogue, finished), events);
     outcome.tree = shared.verdict(tree)?;
     outcome.parent = parent;
     outcome.snapshot = save_snapshot(repository, request, outcome.tree, parent)?;
     shared.journal.remove();
+    drop(shared);
+    if let Some(draft) = draft {
+        told(events, draft.finish(repository, outcome.snapshot));
+    }
     // The snapshot is there: what could not be tidied up goes after the next.
     let _ = checkpoint::remove_all(repository, request);
     Ok(outcome)
+}
+
+/// What came out; or nothing, and why is told: a backup is none the worse for it.
+fn told<T>(events: &(dyn Fn(Event) + Sync), result: Result<T>) -> Option<T> {
+    let tell = |error: TransferError| events(Event::Note(sentence(&error)));
+    result.map_err(tell).ok()
+}
+
+/// How much there was to do the last time, where that is known.
+fn totals_of_before(catalogue: Option<&Catalogue>, parents: &Parents) -> Totals {
+    let complete = parents.complete.as_ref();
+    let summary = complete.and_then(|(_, snapshot)| snapshot.summary.as_ref());
+    let of_summary = summary.map(|summary| catalogue::Walked {
+        files: summary.total_files_processed,
+        bytes: summary.total_bytes_processed,
+    });
+    catalogue.map(Catalogue::totals).or(of_summary).map(Totals::as_before).unwrap_or_default()
 }
 
 /// What the threads of one backup are told.
@@ -200,7 +243,9 @@ struct Run<'a> {
     request: &'a BackupRequest,
     branch: &'a Branch,
     excludes: &'a Patterns,
-    parents: &'a [Id],
+    parents: &'a Parents,
+    totals: &'a Mutex<Totals>,
+    draft: Option<&'a Draft>,
     checkpoints: &'a Checkpoints<'a>,
 }
 
@@ -209,10 +254,9 @@ impl Run<'_> {
     fn all_threads(
         &self,
         shared: &Shared<'_>,
-        finished: FinishedFiles,
+        before: (Option<Catalogue>, FinishedFiles),
         events: &(dyn Fn(Event) + Sync),
     ) -> (BackupOutcome, Option<Id>) {
-        let totals = Mutex::new(Totals::default());
         let is_walked = AtomicBool::new(false);
         let (jobs_in, jobs_out) = bounded(JOBS_WAITING_MAX);
         let (steps_in, steps_out) = bounded(STEPS_WAITING_MAX);
@@ -231,12 +275,14 @@ impl Run<'_> {
             drop(jobs_out);
             let collector = Collector::new(shared, self.checkpoints, jobs_in.clone(), sealed_in);
             let collector = scope.spawn(move || collector.collect(&steps_out));
-            scope.spawn(|| {
-                let is_done = || is_walked.load(Ordering::Relaxed);
-                progress::scan(shared, self.branch, self.excludes, &totals, &is_done);
-            });
-            let meter = Meter::new(events, &totals);
-            let mut outcome = self.walk(shared, finished, jobs_in, steps_in, meter);
+            if !shared::lock(self.totals).is_complete() {
+                scope.spawn(|| {
+                    let is_done = || is_walked.load(Ordering::Relaxed);
+                    progress::scan(shared, self.branch, self.excludes, self.totals, &is_done);
+                });
+            }
+            let meter = Meter::new(events, self.totals);
+            let mut outcome = self.walk(shared, before, (jobs_in, steps_in), meter);
             is_walked.store(true, Ordering::Relaxed);
             let tree = collector.join().ok().flatten();
             let added = workers.into_iter().filter_map(|worker| worker.join().ok());
@@ -252,26 +298,37 @@ impl Run<'_> {
     fn walk(
         &self,
         shared: &Shared<'_>,
-        finished: FinishedFiles,
-        jobs: crossbeam_channel::Sender<Job>,
-        steps: crossbeam_channel::Sender<Step>,
+        (catalogue, finished): (Option<Catalogue>, FinishedFiles),
+        (jobs, steps): (Sender<Job>, Sender<Step>),
         meter: Meter<'_>,
     ) -> BackupOutcome {
         let repository = shared.repository;
+        let mut maker = node::NodeMaker::new(self.request.zone.clone());
+        // A checkpoint has what the catalogue's snapshot has not.
+        let parent = self.parents.only().map(|(id, _)| *id);
+        let records = catalogue.and_then(|catalogue| {
+            catalogue.believed(repository, parent, &mut |names| maker.agrees(names))
+        });
         let mut walker = Walker {
             shared,
             excludes: self.excludes,
-            maker: node::NodeMaker::new(self.request.zone.clone()),
+            maker,
             reader: read::FileReader::new(shared, repository.chunker(), jobs),
-            parents: Fetcher::new(repository, shared.index),
+            parents: parent::Parents::new(shared),
+            reuse: reuse::Reuse::of(records),
             finished,
             steps,
             meter,
             outcome: BackupOutcome::default(),
+            is_unsettled: false,
         };
         // Stopped or not: what was seen is told, and the queues end here.
-        let _ = walker.walk(self.branch, self.parents);
+        let _ = walker.walk(self.branch, &self.parents.trees());
         walker.meter.tell();
+        if let Some(draft) = self.draft {
+            let (names, totals) = (walker.maker.names(), walker.meter.walked());
+            draft.walked(names, totals, walker.reuse.records_bytes());
+        }
         walker.outcome
     }
 }

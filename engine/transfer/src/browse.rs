@@ -148,6 +148,11 @@ pub(crate) struct Parents {
 }
 
 impl Parents {
+    /// The complete one, when there is nothing else.
+    pub(crate) fn only(&self) -> Option<&(Id, Snapshot)> {
+        self.complete.as_ref().filter(|_| self.checkpoints.is_empty())
+    }
+
     /// The roots of all, the complete one first.
     pub(crate) fn trees(&self) -> Vec<Id> {
         let complete = self.complete.iter().map(|(_, snapshot)| snapshot);

@@ -70,7 +70,9 @@ pub fn copy(
                 .to_owned(),
         ));
     }
-    let (from_index, to_index) = (Index::load(from)?, Index::load(to)?);
+    // Two at once, in the room of one.
+    let from_index = Index::load_in_part(from, cancel, 2)?;
+    let to_index = Index::load_in_part(to, cancel, 2)?;
     let roots: Vec<_> = wanted.iter().map(|(_, snapshot)| snapshot.tree).collect();
     let needed = needed::find((from, &from_index), (to, &to_index), &roots, cancel)?;
     let job = move_blobs::Job { from, to, locks: [&from_lock, &to_lock], events, cancel };

@@ -160,6 +160,13 @@ pub enum TransferError {
         #[source]
         cause: io::Error,
     },
+    /// The system gives no more threads.
+    #[error("no thread could be started")]
+    Thread {
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
     /// Somebody asked to stop.
     #[error("stopped as asked")]
     Cancelled,
@@ -246,6 +253,7 @@ impl TransferError {
                 "Check that its disk has space and that the user may write there, or name another \
                  folder with `--cache-dir`. Nothing in the cache is needed: it may be removed."
             }
+            Self::Thread { .. } => "Memory or processes ran out: end other programs, try again.",
             Self::Cancelled => "Run it again to go on: what was stored is kept.",
             Self::Random => "Restart the computer; if it stays, its kernel is damaged.",
             Self::Unwritable { .. } => "Report this with the message above.",

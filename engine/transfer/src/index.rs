@@ -23,7 +23,6 @@ mod run;
 mod shelf;
 
 use crate::cache::failed;
-use crate::repository::random;
 use crate::{Cancel, Repository, Result, TransferError};
 pub(crate) use build::RunBuilder;
 use engine_repository::{BlobKind, Id, PackedBlob};
@@ -87,7 +86,6 @@ struct Fitting {
 /// The blobs of before.
 struct Kept {
     runs: Vec<Run>,
-    era: Id,
     /// How often damage was found.
     rebuilds: usize,
 }
@@ -113,7 +111,16 @@ impl Index {
 
     /// As [`Index::load`], which takes minutes when everything has to be read, and can be stopped.
     pub(crate) fn load_or_stop(repository: &Repository, cancel: &Cancel) -> Result<Self> {
-        let room = Room::of(repository.plan().index_bytes);
+        Self::load_in_part(repository, cancel, 1)
+    }
+
+    /// As [`Index::load_or_stop`], where so many are needed at once that they share the room.
+    pub(crate) fn load_in_part(
+        repository: &Repository,
+        cancel: &Cancel,
+        parts: u64,
+    ) -> Result<Self> {
+        let room = Room::of(repository.plan().index_bytes / parts);
         let kept = kept(repository, &room, &[], true, cancel)?;
         Ok(Self::of_kept(repository, room, kept, cancel))
     }
@@ -128,7 +135,7 @@ impl Index {
         let run = built.finish()?;
         let fitting = room.fitting([&run.layout].into_iter());
         let run = run.load(fitting.fold, fitting.stride).map_err(unreadable)?;
-        let kept = Kept { runs: vec![run], era: Id::from_bytes(random()?), rebuilds: 0 };
+        let kept = Kept { runs: vec![run], rebuilds: 0 };
         Ok(Self::of_kept(repository, room, kept, cancel))
     }
 
@@ -233,16 +240,9 @@ impl Index {
         read(&self.kept).runs.iter().map(|run| run.layout().distinct).sum()
     }
 
-    /// Stays the same from one loading to the next as long as nothing that was in the index files
-    /// before is gone: whoever remembers that all blobs of a tree were there, and in which era,
-    /// need not ask again in the same one. Without a cache each loading is another era.
-    pub(crate) fn era(&self) -> Id {
-        read(&self.kept).era
-    }
-
     /// Bytes of memory held.
-    #[cfg(test)]
-    fn held_bytes(&self) -> usize {
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn held_bytes(&self) -> usize {
         let kept: usize = read(&self.kept).runs.iter().map(Run::held_bytes).sum();
         kept + read(&self.recent).held_bytes() + self.pages.held_bytes()
     }
@@ -257,11 +257,11 @@ fn kept(
     cancel: &Cancel,
 ) -> Result<Kept> {
     let found = shelf::up_to_date(repository, trusted, cancel)?;
-    let layouts = found.runs.iter().map(|run| &run.layout);
+    let layouts = found.iter().map(|run| &run.layout);
     let fitting = room.fitting(layouts.chain(recent.iter().map(Run::layout)));
     let load = |run: RunFile| run.load(fitting.fold, fitting.stride);
-    match found.runs.into_iter().map(load).collect() {
-        Ok(runs) => Ok(Kept { runs, era: found.era, rebuilds: 0 }),
+    match found.into_iter().map(load).collect() {
+        Ok(runs) => Ok(Kept { runs, rebuilds: 0 }),
         Err(_) if trusted => kept(repository, room, recent, false, cancel),
         Err(cause) => Err(unreadable(cause)),
     }
@@ -278,3 +278,6 @@ fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

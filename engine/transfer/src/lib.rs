@@ -32,6 +32,7 @@ mod id_set;
 mod index;
 mod keys;
 mod locks;
+mod patience;
 mod posix;
 mod prune;
 mod record_file;
@@ -43,18 +44,20 @@ mod sorter;
 mod stats;
 mod store;
 mod tag;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tree_walk;
 
 pub use backup::{
     BackupOutcome, BackupRequest, CHECKPOINT_INTERVAL, ParentChoice, SourceProblem, backup,
 };
 pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
-pub use check::{CheckReport, CheckRequest, Finding, check};
+pub use check::{CheckReport, CheckRequest, Finding, Reading, check, check_reading};
 pub use copy::{CopyReport, CopyRequest, copy};
 pub use diff::{Change, diff};
-pub use dump::dump;
+pub use dump::{Archive, dump, dump_as};
 pub use engine_repository::compress::Effort;
-pub use engine_repository::{NodeKind, Version};
+pub use engine_repository::{Id, NodeKind, Version};
 pub use errors::TransferError;
 pub use events::{Cancel, Event, Progress};
 pub use find::find;

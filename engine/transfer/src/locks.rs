@@ -82,9 +82,11 @@ struct State {
 }
 
 impl HeldLock {
-    /// Takes a lock, or says who keeps us out.
+    /// Takes a lock, waiting for it as long as the repository was told to, or says who keeps us
+    /// out.
     pub(crate) fn acquire(repository: &Repository, exclusive: bool) -> Result<Self> {
-        Self::acquire_by(Arc::new(BoxClocks(Instant::now())), repository, exclusive)
+        let clocks = || Arc::new(BoxClocks(Instant::now()));
+        repository.patience().wait(|| Self::acquire_by(clocks(), repository, exclusive))
     }
 
     fn acquire_by(

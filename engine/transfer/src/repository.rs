@@ -2,7 +2,8 @@
 
 use crate::cache::Cache;
 use crate::errors::Cause;
-use crate::{Result, TransferError};
+use crate::patience::Patience;
+use crate::{Cancel, Result, TransferError};
 use engine_contract::memory::MemoryPlan;
 use engine_repository::compress::{Compression, Effort};
 use engine_repository::config::{ConfigError, Version};
@@ -11,9 +12,10 @@ use engine_repository::unpacked;
 use engine_repository::{
     Chunker, Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce, Polynomial, Time,
 };
-use engine_storage::{Name, Storage, StorageError, list_all};
+use engine_storage::{Doubting, Name, Storage, StorageError, list_all};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Snapshots and locks are never larger; index files of restic are some MiB.
 const UNPACKED_BYTES_MAX: u64 = 256 << 20;
@@ -69,6 +71,7 @@ struct Inner {
     who: Who,
     plan: MemoryPlan,
     cache: Cache,
+    patience: Patience,
 }
 
 impl Repository {
@@ -91,6 +94,8 @@ impl Repository {
         plan: &MemoryPlan,
         request: &InitRequest,
     ) -> Result<Self> {
+        let given = storage;
+        let storage = Doubting::around(given.clone());
         let exists = match storage.size(Name::CONFIG) {
             Err(StorageError::Gone { .. }) => false,
             found => found?.is_some(),
@@ -107,7 +112,7 @@ impl Repository {
         let sealed =
             config.seal(&key, nonce()?).map_err(|cause| unwritable("the config", cause))?;
         storage.write(Name::CONFIG, &sealed)?;
-        Self::open(storage, password, who, plan)
+        Self::open(given, password, who, plan)
     }
 
     /// Opens a repository.
@@ -126,13 +131,14 @@ impl Repository {
         let (key_id, key, config) = unlock(storage.as_ref(), password, &sealed)?;
         let inner = Inner {
             effort: Effort::Auto,
-            storage,
+            storage: Arc::new(Doubting::around(storage)),
             key: Arc::new(key),
             key_id,
             config,
             who: who.clone(),
             plan: *plan,
             cache: Cache::none(),
+            patience: Patience::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -147,6 +153,18 @@ impl Repository {
     /// The same repository, what is stored in it compressed with this effort.
     pub fn with_effort(self, effort: Effort) -> Self {
         Self(Arc::new(Inner { effort, ..Inner::clone(&self.0) }))
+    }
+
+    /// The same repository, where a lock that somebody else holds is waited for so long, or until
+    /// somebody asks to stop. Without this it is tried once.
+    pub fn with_lock_patience(self, wait: Duration, cancel: &Cancel) -> Self {
+        let patience = Patience { wait, cancel: cancel.clone() };
+        Self(Arc::new(Inner { patience, ..Inner::clone(&self.0) }))
+    }
+
+    /// The same repository, reached by another way.
+    pub(crate) fn with_storage(&self, storage: Arc<dyn Storage>) -> Self {
+        Self(Arc::new(Inner { storage, ..Inner::clone(&self.0) }))
     }
 
     /// The repository's id, by which a destination is known wherever it is connected.
@@ -178,6 +196,10 @@ impl Repository {
 
     pub(crate) fn who(&self) -> &Who {
         &self.0.who
+    }
+
+    pub(crate) fn patience(&self) -> &Patience {
+        &self.0.patience
     }
 
     pub(crate) fn cache(&self) -> &Cache {

@@ -228,13 +228,16 @@ pub(crate) fn remove_all(
     Ok(())
 }
 
-/// Before packs are removed: no index file is left that should be gone.
-pub(crate) fn must_be_gone(repository: &Repository, index_files: &[Id]) -> Result<()> {
-    let gone: HashSet<_> = index_files.iter().collect();
-    for (id, _) in list_all(repository.storage().as_ref(), FileKind::Index)? {
+/// After files were removed, and before what they named is: none of them is left.
+pub(crate) fn must_be_gone(repository: &Repository, kind: FileKind, removed: &[Id]) -> Result<()> {
+    let gone: HashSet<_> = removed.iter().collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    for (id, _) in list_all(repository.storage().as_ref(), kind)? {
         if gone.contains(&id) {
             let why = "it was removed, and is still listed".to_owned();
-            return Err(damaged(Name::of(FileKind::Index, id), why));
+            return Err(damaged(Name::of(kind, id), why));
         }
     }
     Ok(())

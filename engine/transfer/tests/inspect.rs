@@ -8,7 +8,7 @@ use engine_transfer::{
 };
 use place::{Place, back_up, noise};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -37,6 +37,55 @@ fn a_file_is_dumped_as_its_bytes_and_what_is_no_file_or_folder_is_refused() {
         let refused = dumped(&repository, &source.join(name)).unwrap_err();
         assert!(matches!(refused, TransferError::NotInSnapshot { .. }), "{name}: {refused}");
     }
+}
+
+#[test]
+fn a_folder_is_dumped_as_a_zip_archive_that_others_unpack_to_the_same_tree() {
+    let place = Place::new();
+    let source = place.source();
+    let long = "ä".repeat(100);
+    fs::create_dir(source.join(&long)).unwrap();
+    fs::write(source.join(&long).join("odd \n' name"), "x").unwrap();
+    symlink("../elsewhere", source.join("folder/link")).unwrap();
+    fs::set_permissions(source.join("empty"), fs::Permissions::from_mode(0o6751)).unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_234_567_891);
+    let times = fs::FileTimes::new().set_modified(time);
+    fs::File::options().append(true).open(source.join("empty")).unwrap().set_times(times).unwrap();
+    let repository = place.init();
+    back_up(&repository, &source);
+    let mut out = Vec::new();
+    let zip = engine_transfer::Archive::Zip;
+    let cancel = Cancel::new();
+    let snapshot = latest(&repository);
+    engine_transfer::dump_as(&repository, &snapshot, &source, zip, &mut out, &cancel).unwrap();
+    assert!(out.len() < 3_500_000, "text is compressed");
+    fs::write(place.path("archive.zip"), &out).unwrap();
+    let judge = r#"
+import os, stat, sys, zipfile
+source = sys.argv[2]
+archive = zipfile.ZipFile(sys.argv[1])
+assert archive.testzip() is None
+names = {info.filename: info for info in archive.infolist()}
+for folder, folders, files in os.walk(source):
+    for name in folders + files:
+        path = os.path.join(folder, name)
+        facts = os.lstat(path)
+        inner = os.path.relpath(path, source) + ("/" if name in folders else "")
+        info = names.pop(inner)
+        assert info.external_attr >> 16 == facts.st_mode, (inner, oct(info.external_attr >> 16))
+        extra = info.extra
+        assert extra[:2] == b"UT", extra
+        assert int.from_bytes(extra[5:9], "little") == int(facts.st_mtime), inner
+        if stat.S_ISLNK(facts.st_mode):
+            assert archive.read(info).decode() == os.readlink(path)
+        elif stat.S_ISREG(facts.st_mode):
+            assert archive.read(info) == open(path, "rb").read()
+assert not names, names
+"#;
+    let mut python = Command::new("python3");
+    python.arg("-c").arg(judge).arg(place.path("archive.zip")).arg(&source);
+    let output = python.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

@@ -109,6 +109,28 @@ fn cut_off_night_after_night_it_is_done_in_the_sum_of_its_nights() {
 }
 
 #[test]
+fn a_file_larger_than_a_night_is_read_on_where_the_night_before_ended() {
+    let place = Place::new();
+    let source = place.path("source");
+    fs::create_dir_all(&source).unwrap();
+    let video = source.join("video");
+    fs::write(&video, noise(90_000_000, 5)).unwrap();
+    place.init();
+    assert!(cut_off_at(&place, 65, &request(&source)));
+    let (_, stored) = packs(&place);
+    assert!(stored > 30_000_000, "only {stored} bytes were stored before it was cut off");
+    let next = back_up(&open(&place, place.folder()), &source);
+    assert!(next.bytes_read + stored < 90_000_000 + 2 * PACK_BYTES, "{stored}, {next:?}");
+    assert_eq!(next.bytes_total, 90_000_000);
+    let target = place.path("target");
+    let repository = open(&place, place.folder());
+    assert_eq!(place::restore_latest(&repository, &target).problems_total, 0);
+    let restored = fs::read(place.restored(&target, "video")).unwrap();
+    assert!(restored == fs::read(video).unwrap());
+    is_sound(&place);
+}
+
+#[test]
 fn a_journal_that_is_torn_or_garbage_costs_time_and_nothing_else() {
     let place = Place::new();
     let source = many_files(&place);

@@ -24,6 +24,11 @@ pub fn conforms_where_names_are_sums(make: impl FnOnce() -> Arc<dyn Storage>) {
     one_name_written_by_many_at_once_is_written_once(storage.as_ref(), Name::CONFIG);
 }
 
+/// The same for a server that has no way to let only one of several writers at one time win.
+pub fn conforms_but_for_rivals(make: impl FnOnce() -> Arc<dyn Storage>) {
+    keeps_every_promise_but_for_rivals(make().as_ref());
+}
+
 fn keeps_every_promise_but_for_rivals(storage: &dyn Storage) {
     assert!(matches!(storage.size(Name::CONFIG), Ok(None) | Err(StorageError::Gone { .. })));
     storage.create().expect("an empty place takes a layout");

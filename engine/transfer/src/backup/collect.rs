@@ -4,6 +4,7 @@
 //! from here, and a checkpoint is made of the open folders as they are, without waiting for it: the
 //! packer and the storer do the rest when everything that was claimed before is packed.
 
+use super::catalogue::records::Line;
 use super::checkpoint::Checkpoints;
 use super::content::Content;
 use super::pack::ToPack;
@@ -24,10 +25,15 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) enum Step {
     /// A folder begins. This is its node; the root has none.
     Enter(Option<Box<Node>>),
-    /// Something in the folder that began last; files come with their content.
+    /// Something in the folder that began last; files come with their content, unless their node
+    /// has what it was before.
     Node(Box<Node>, Option<Content>),
     /// The folder that began last ends.
     Leave,
+    /// What the catalogue says of the folder that ended last.
+    Record(Box<Line>),
+    /// Everything begins again.
+    Restart,
 }
 
 /// A folder that is not finished.
@@ -48,6 +54,8 @@ pub(super) struct Collector<'a> {
     open: Vec<OpenTree>,
     /// The path of the folder that began last.
     path: Vec<u8>,
+    /// The tree of the folder that ended last.
+    ended: Id,
     /// Something was finished since the last checkpoint that no snapshot has.
     is_anything_new: bool,
 }
@@ -59,8 +67,8 @@ impl<'a> Collector<'a> {
         jobs: Sender<Job>,
         packer: Sender<ToPack>,
     ) -> Self {
-        let (open, path) = (Vec::new(), Vec::new());
-        Self { shared, checkpoints, jobs, packer, open, path, is_anything_new: false }
+        let (open, path, ended) = (Vec::new(), Vec::new(), Id::ZERO);
+        Self { shared, checkpoints, jobs, packer, open, path, ended, is_anything_new: false }
     }
 
     /// Puts all trees together. Gives the root's id; `None` when the walk ended early. A walk that
@@ -98,6 +106,11 @@ impl<'a> Collector<'a> {
                     if root.is_some() {
                         return Ok(root);
                     }
+                }
+                Ok(Step::Record(line)) => self.shared.record(&line, &self.ended),
+                Ok(Step::Restart) => {
+                    self.open.clear();
+                    self.path.clear();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
@@ -139,6 +152,7 @@ impl<'a> Collector<'a> {
         };
         writer.finish(&mut bytes);
         let id = Id::of(&bytes);
+        self.ended = id;
         if let Some(claim) = self.shared.claim(BlobKind::Tree, &id) {
             let share = self.shared.budget.take(2 * bytes.len());
             // If nobody takes it the backup is ending, and everybody knows.

@@ -51,6 +51,13 @@ impl Content {
         lock(&self.0.state).ids.push(id);
     }
 
+    /// Ids that are known without a gap, from the one with this number on.
+    pub(super) fn known_from(&self, first: usize) -> Vec<Id> {
+        let state = lock(&self.0.state);
+        let ids = state.ids.get(first..).unwrap_or_default();
+        ids.iter().take_while(|id| **id != Id::ZERO).copied().collect()
+    }
+
     /// All ids, as soon as they are known; `None` when the backup ends before.
     pub(super) fn wait(&self, shared: &Shared<'_>) -> Option<Vec<Id>> {
         let mut state = lock(&self.0.state);

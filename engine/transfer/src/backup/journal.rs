@@ -1,8 +1,9 @@
 //! The journal: what a run that is cut off leaves to the next, beside the repository's cache.
 //!
-//! Three files for each backup set: `packs` names packs that are stored and in no index file yet;
+//! Some files for each backup set: `packs` names packs that are stored and in no index file yet;
 //! `files` the files that were read to their end in this run, with their ids, in the order of the
-//! walk; `before` the same of runs before that were cut off. The next run writes an index file for
+//! walk; `before` the same of runs before that were cut off; `part0` and `part1` the chunks of a
+//! large file that is being read. The next run writes an index file for
 //! the packs, puts `files` and `before` together, and passes over every file in them that is what
 //! it was and of which all blobs are stored. When a backup is done the journal goes.
 //!
@@ -11,22 +12,26 @@
 //! or wrong is read from the source again, and a journal that cannot be written is done without.
 
 mod files;
+mod parts;
 mod records;
 
 pub(super) use files::FinishedFiles;
+pub(super) use parts::{Chunk, PARTS_FILE_BYTES_MIN};
 pub(super) use records::FileIdentity;
 
+use super::lazy_index::LazyIndex;
 use super::pack::{Waiting, write_index};
 use super::shared::lock;
-use crate::index::Index;
 use crate::{BackupRequest, Repository, Result};
 use engine_repository::index::INDEX_BLOBS_MAX;
 use engine_repository::{FileKind, Id, Node, PackedBlob};
 use engine_storage::Name;
 use files::{ListWriter, merge};
+use parts::Parts;
 use records::{Bodies, FileRecord, PackRecord, frame};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -43,7 +48,11 @@ pub(super) struct Journal {
     kept: Option<Kept>,
     packs: Mutex<Option<File>>,
     files: Mutex<Option<ListWriter>>,
+    parts: Mutex<Option<Parts>>,
 }
+
+/// All files of a journal. The one that is locked goes last: whoever finds it finds all others.
+const FILES: [&str; 5] = ["files", "before", "part0", "part1", "packs"];
 
 /// Where the journal of a set is.
 struct Kept {
@@ -67,10 +76,12 @@ impl Journal {
             take_over(&kept).ok()?;
             let files = create(&kept.path("files")).ok()?;
             let finished = FinishedFiles::read(&kept.path("before"));
+            let parts = Parts::at(["part0", "part1"].map(|part| kept.path(part)));
             let journal = Self {
                 kept: Some(kept),
                 packs: Mutex::new(Some(packs)),
                 files: Mutex::new(Some(ListWriter::new(files))),
+                parts: Mutex::new(Some(parts)),
             };
             Some((journal, finished))
         };
@@ -86,6 +97,32 @@ impl Journal {
             let (path, content) = (path.to_vec(), content.clone());
             files.push(&FileRecord { path, identity: FileIdentity::of(node), content })
         });
+    }
+
+    /// A large file begins to be read. Gives what is known of its beginning: chunks that `is_stored`
+    /// says are still there.
+    pub(super) fn part_begins(
+        &self,
+        path: &Path,
+        identity: &FileIdentity,
+        is_stored: &dyn Fn(&Id) -> bool,
+    ) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        write_to(&self.parts, |parts| {
+            chunks = parts.begin(path.as_os_str().as_bytes(), identity);
+            match chunks.iter().position(|(id, _)| !is_stored(id)) {
+                Some(stored) => chunks.truncate(stored),
+                None if chunks.is_empty() => return Ok(()),
+                None => {}
+            }
+            parts.keep(&chunks)
+        });
+        chunks
+    }
+
+    /// More of the large file is known.
+    pub(super) fn part_grows(&self, chunks: &[Chunk]) {
+        write_to(&self.parts, |parts| parts.add(chunks));
     }
 
     /// A pack is stored.
@@ -108,8 +145,7 @@ impl Journal {
     /// The backup is done.
     pub(super) fn remove(&self) {
         if let Some(kept) = &self.kept {
-            // The one that is locked goes last: whoever finds it unlocked finds nothing else.
-            for part in ["files", "before", "packs"] {
+            for part in FILES {
                 let _ = fs::remove_file(kept.path(part));
             }
         }
@@ -126,7 +162,7 @@ fn write_to<T>(part: &Mutex<Option<T>>, write: impl FnOnce(&mut T) -> io::Result
 
 /// Finds packs that runs before stored and named in no index file, and writes one for them. They
 /// need not belong to the same set.
-pub(super) fn adopt_packs(repository: &Repository, index: &Index) -> Result<()> {
+pub(super) fn adopt_packs(repository: &Repository, index: &LazyIndex<'_>) -> Result<()> {
     let entries = folder(repository).and_then(|folder| fs::read_dir(folder).ok());
     for entry in entries.into_iter().flatten().flatten() {
         let path = entry.path();
@@ -140,7 +176,7 @@ pub(super) fn adopt_packs(repository: &Repository, index: &Index) -> Result<()> 
         adopt_packs_of(repository, index, &packs)?;
         let _ = packs.set_len(0);
         if is_old {
-            for part in ["files", "before", "packs"] {
+            for part in FILES {
                 let _ = fs::remove_file(path.with_extension(part));
             }
         }
@@ -148,11 +184,12 @@ pub(super) fn adopt_packs(repository: &Repository, index: &Index) -> Result<()> 
     Ok(())
 }
 
-fn adopt_packs_of(repository: &Repository, index: &Index, packs: &File) -> Result<()> {
+fn adopt_packs_of(repository: &Repository, index: &LazyIndex<'_>, packs: &File) -> Result<()> {
     let mut bodies = Bodies::new(packs);
     let (mut waiting, mut blobs_waiting) = (Waiting::new(), 0);
     while let Some(pack) = bodies.next().and_then(PackRecord::of_body) {
-        if are_indexed(index, &pack.blobs)? {
+        let index = index.get()?;
+        if is_indexed(index, &pack.blobs)? {
             continue;
         }
         // A prune may have removed it meanwhile: nobody needed it then.
@@ -171,7 +208,7 @@ fn adopt_packs_of(repository: &Repository, index: &Index, packs: &File) -> Resul
     write_index(repository, &mut waiting)
 }
 
-fn are_indexed(index: &Index, blobs: &[PackedBlob]) -> Result<bool> {
+fn is_indexed(index: &crate::index::Index, blobs: &[PackedBlob]) -> Result<bool> {
     for packed in blobs {
         if !index.has(packed.blob.kind, &packed.blob.id)? {
             return Ok(false);

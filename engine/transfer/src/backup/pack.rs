@@ -172,8 +172,10 @@ pub(super) fn store(
     if let Err(error) = store_packs(shared, checkpoints, filled, &mut waiting) {
         shared.fail(error);
     }
-    // Whatever happened: packs that are there should be found by the next run.
-    if let Err(error) = index_packs(shared, &mut waiting) {
+    // Whatever happened: packs that are there should be found by the next run. But without a lock
+    // they may be gone already.
+    let held = shared.lock.must_be_held();
+    if let Err(error) = held.and_then(|()| index_packs(shared, &mut waiting)) {
         shared.fail(error);
     }
 }

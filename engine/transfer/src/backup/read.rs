@@ -3,21 +3,36 @@
 //! A file is read in steps into the buffer of the chunk being found, so a chunk is copied only
 //! where it is cut: what was read beyond it, less than a step. Holes are not read: a chunk of
 //! zeros is made once, and then only named.
+//!
+//! Of a large file the journal is told as it is read, and a run that comes after one that was cut
+//! off goes on where that one came to: cuts depend on nothing before the last.
 
 use super::content::Content;
+use super::journal::{Chunk, FileIdentity, PARTS_FILE_BYTES_MIN};
 use super::seal::Job;
 use super::shared::Shared;
 use crate::budget::Share;
 use crate::posix;
 use crossbeam_channel::Sender;
 use engine_repository::chunker::CHUNK_BYTES_MAX;
-use engine_repository::{Chunker, Id};
+use engine_repository::{BlobKind, Chunker, Id};
 use nix::unistd::Whence;
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 /// How much is read at once.
 const STEP_BYTES: usize = 256 << 10;
+
+/// After so many chunks of a large file the journal is told.
+const CHUNKS_UNTOLD_MAX: usize = 8;
+
+/// What a file held, and how many bytes of it were read now and before.
+pub(super) struct ReadFile {
+    pub(super) content: Content,
+    pub(super) bytes: u64,
+    pub(super) bytes_before: u64,
+}
 
 /// Why a file's content did not come.
 pub(super) enum ReadEnd {
@@ -35,6 +50,10 @@ pub(super) struct FileReader<'a> {
     zeros: Zeros,
     /// What was read beyond a cut.
     rest: Vec<u8>,
+    /// Bytes of the chunks of a large file the journal was not told of yet, and the number of the
+    /// first of them.
+    untold: (Vec<u32>, usize),
+    is_large: bool,
 }
 
 /// The chunk that zeros are cut into.
@@ -47,21 +66,26 @@ struct Zeros {
 impl<'a> FileReader<'a> {
     pub(super) fn new(shared: &'a Shared<'a>, mut chunker: Chunker, jobs: Sender<Job>) -> Self {
         let bytes = length_of_zero_chunk(&mut chunker);
-        Self { shared, chunker, jobs, zeros: Zeros { bytes, id: None }, rest: Vec::new() }
+        let zeros = Zeros { bytes, id: None };
+        let (rest, untold) = (Vec::new(), (Vec::new(), 0));
+        Self { shared, chunker, jobs, zeros, rest, untold, is_large: false }
     }
 
-    /// The content of a file, and how many bytes were read. `seen` is told about bytes as they are
-    /// read; `size` is what the file is expected to have.
+    /// The content of the file at `path`. `seen` is told about bytes as they are read; `size` is
+    /// what the file is expected to have.
     pub(super) fn read(
         &mut self,
         file: &File,
+        (path, identity): (&Path, &FileIdentity),
         size: u64,
         is_sparse: bool,
         seen: &mut dyn FnMut(u64),
-    ) -> Result<(Content, u64), ReadEnd> {
+    ) -> Result<ReadFile, ReadEnd> {
         self.chunker.reset();
         let content = Content::default();
-        let mut position = 0;
+        let bytes_before = self.go_on(file, path, identity, size, &content)?;
+        let mut position = bytes_before;
+        seen(position);
         let mut chunk = Growing::new(self.shared, size);
         loop {
             if self.shared.is_stopped() {
@@ -99,15 +123,63 @@ impl<'a> FileReader<'a> {
         if !chunk.bytes.is_empty() {
             self.send(chunk, &content)?;
         }
-        Ok((content, position))
+        Ok(ReadFile { content, bytes: position, bytes_before })
     }
 
-    fn send(&self, mut chunk: Growing, content: &Content) -> Result<(), ReadEnd> {
+    /// Takes over what a run before read of a large file, and says where it goes on.
+    fn go_on(
+        &mut self,
+        file: &File,
+        path: &Path,
+        identity: &FileIdentity,
+        size: u64,
+        content: &Content,
+    ) -> Result<u64, ReadEnd> {
+        self.is_large = size >= PARTS_FILE_BYTES_MIN;
+        self.untold = (Vec::new(), 0);
+        if !self.is_large {
+            return Ok(0);
+        }
+        let is_stored = |id: &Id| self.shared.is_there(BlobKind::Data, id);
+        let known = self.shared.journal.part_begins(path, identity, &is_stored);
+        let mut position = 0;
+        for (id, bytes) in &known {
+            content.push(*id);
+            position += u64::from(*bytes);
+        }
+        self.untold.1 = known.len();
+        if position > 0 {
+            seek(file, position)?;
+        }
+        Ok(position)
+    }
+
+    /// Tells the journal what is known of a large file, now that another chunk is.
+    fn tell(&mut self, bytes: usize, content: &Content) {
+        if !self.is_large {
+            return;
+        }
+        let (untold, first) = &mut self.untold;
+        untold.push(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if untold.len() < CHUNKS_UNTOLD_MAX {
+            return;
+        }
+        let known = content.known_from(*first);
+        let chunks: Vec<Chunk> = known.into_iter().zip(untold.iter().copied()).collect();
+        self.shared.journal.part_grows(&chunks);
+        untold.drain(..chunks.len());
+        *first += chunks.len();
+    }
+
+    fn send(&mut self, mut chunk: Growing, content: &Content) -> Result<(), ReadEnd> {
         let bytes = std::mem::take(&mut chunk.bytes);
+        let length = bytes.len();
         // Itself, and what becomes of it.
         chunk.share.shrink(bytes.capacity() + bytes.len());
         let job = Job::Chunk { bytes, share: chunk.share, place: content.expect() };
-        self.jobs.send(job).map_err(|_| ReadEnd::Stopped)
+        self.jobs.send(job).map_err(|_| ReadEnd::Stopped)?;
+        self.tell(length, content);
+        Ok(())
     }
 
     /// Names chunks of zeros as long as there is a hole, and says where it goes on.
@@ -126,7 +198,10 @@ impl<'a> FileReader<'a> {
         let mut position = start;
         while end.saturating_sub(position) >= step {
             match self.zeros.id {
-                Some(id) => content.push(id),
+                Some(id) => {
+                    content.push(id);
+                    self.tell(self.zeros.bytes, content);
+                }
                 None => {
                     let mut chunk = Growing::new(self.shared, step);
                     chunk.append(&vec![0; self.zeros.bytes]);

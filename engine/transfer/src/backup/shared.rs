@@ -1,6 +1,9 @@
 //! What the threads of one backup share.
 
+use super::catalogue::Draft;
+use super::catalogue::records::Line;
 use super::journal::Journal;
+use super::lazy_index::LazyIndex;
 use crate::budget::Budget;
 use crate::index::Index;
 use crate::locks::HeldLock;
@@ -13,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What the threads of one backup share.
 pub(super) struct Shared<'a> {
     pub(super) repository: &'a Repository,
-    pub(super) index: &'a Index,
+    index: &'a LazyIndex<'a>,
     pub(super) budget: Arc<Budget>,
     pub(super) buffers: Buffers,
     pub(super) lock: &'a HeldLock,
@@ -23,6 +26,9 @@ pub(super) struct Shared<'a> {
     /// The first failure; those after it are its consequences.
     failure: Mutex<Option<TransferError>>,
     claims: Mutex<Claims>,
+    /// Trees of folders on the way that are there, for all the catalogue says.
+    known_trees: Mutex<HashSet<Id>>,
+    draft: Option<&'a Draft>,
 }
 
 /// Blobs on their way to a pack that is stored.
@@ -42,7 +48,8 @@ pub(super) struct Claim(u32);
 impl<'a> Shared<'a> {
     pub(super) fn new(
         repository: &'a Repository,
-        index: &'a Index,
+        index: &'a LazyIndex<'a>,
+        draft: Option<&'a Draft>,
         lock: &'a HeldLock,
         journal: Journal,
         cancel: &'a Cancel,
@@ -54,11 +61,43 @@ impl<'a> Shared<'a> {
             lock,
             journal,
             cancel,
-            budget: Budget::of(pipeline_bytes / 4 * 3),
+            budget: Budget::of((pipeline_bytes / 4 * 3).min(in_flight_bytes_max())),
             buffers: Buffers { idle: Mutex::default(), idle_bytes_max: pipeline_bytes / 4 },
             has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
             claims: Mutex::default(),
+            known_trees: Mutex::default(),
+            draft,
+        }
+    }
+
+    /// Where blobs lie; `None` when that cannot be read, and the backup ends with it.
+    pub(super) fn index(&self) -> Option<&'a Index> {
+        match self.index.get() {
+            Ok(index) => Some(index),
+            // Somebody else was told why.
+            Err(TransferError::Cancelled) => None,
+            Err(error) => {
+                self.fail(error);
+                None
+            }
+        }
+    }
+
+    /// A tree that is in the repository.
+    pub(super) fn knows_tree(&self, id: Id) {
+        lock(&self.known_trees).insert(id);
+    }
+
+    /// The catalogue was wrong.
+    pub(super) fn knows_no_tree(&self) {
+        lock(&self.known_trees).clear();
+    }
+
+    /// Takes note of a folder for the next run.
+    pub(super) fn record(&self, line: &Line, tree: &Id) {
+        if let Some(draft) = self.draft {
+            draft.record(line, tree);
         }
     }
 
@@ -96,19 +135,28 @@ impl<'a> Shared<'a> {
     /// Whether a blob is new to the repository. If so, the caller must see to it that it is stored;
     /// nobody else will be asked to.
     pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> Option<Claim> {
-        match self.index.has(kind, id) {
-            Ok(false) => {}
-            Ok(true) => return None,
-            Err(error) => {
-                self.fail(error);
-                return None;
-            }
+        if kind == BlobKind::Tree && lock(&self.known_trees).contains(id) {
+            return None;
+        }
+        // An index that cannot be read ends the backup: nothing more is to be stored.
+        let is_there = self.index()?.has(kind, id).map_err(|error| self.fail(error)).ok()?;
+        if is_there {
+            return None;
         }
         let mut claims = lock(&self.claims);
         let claim = claims.current;
         claims.blobs.insert((kind, *id)).then(|| {
             *claims.unpacked.entry(claim).or_default() += 1;
             claim
+        })
+    }
+
+    /// Whether a blob is in the repository.
+    pub(super) fn is_there(&self, kind: BlobKind, id: &Id) -> bool {
+        let Some(index) = self.index() else { return false };
+        index.has(kind, id).unwrap_or_else(|error| {
+            self.fail(error);
+            false
         })
     }
 
@@ -136,17 +184,10 @@ impl<'a> Shared<'a> {
         lock(&self.claims).unpacked.range(..=claim).next().is_none()
     }
 
-    /// Whether a blob is in the repository.
-    pub(super) fn is_there(&self, kind: BlobKind, id: &Id) -> bool {
-        self.index.has(kind, id).unwrap_or_else(|error| {
-            self.fail(error);
-            false
-        })
-    }
-
     /// Takes note of a pack that is durable.
     pub(super) fn stored(&self, pack: Id, blobs: &[PackedBlob]) {
-        if let Err(error) = self.index.stored(pack, blobs) {
+        let stored = self.index().map_or(Ok(()), |index| index.stored(pack, blobs));
+        if let Err(error) = stored {
             self.fail(error);
         }
         let mut claims = lock(&self.claims);
@@ -154,6 +195,13 @@ impl<'a> Shared<'a> {
             claims.blobs.remove(&(packed.blob.kind, packed.blob.id));
         }
     }
+}
+
+/// What is read and not stored yet is lost to a kill; and beyond what keeps every worker busy it
+/// makes nothing faster: 8 MiB for each, and 16 for the others.
+fn in_flight_bytes_max() -> usize {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    (16 << 20) + workers.min(super::WORKERS_MAX) * (8 << 20)
 }
 
 /// Buffers that are used again instead of given back to the system.

@@ -148,6 +148,10 @@ pub(super) struct PacksThere {
 }
 
 impl PacksThere {
+    pub(super) fn none(checker: &Checker<'_>) -> Self {
+        Self { packs: sorter(checker), count: 0, bytes: 0 }
+    }
+
     /// Each pack, its size, and what the index says of it.
     pub(super) fn each(self) -> Result<impl Iterator<Item = Result<(Id, u64, Known)>>> {
         let sorted = self.packs.finish()?;
@@ -159,7 +163,7 @@ impl PacksThere {
         }))
     }
 
-    fn push(&mut self, id: &Id, bytes: u64, known: Known) -> Result<()> {
+    pub(super) fn push(&mut self, id: &Id, bytes: u64, known: Known) -> Result<()> {
         let mut record = [0; THERE_BYTES];
         record[..32].copy_from_slice(id.as_bytes());
         record[32..40].copy_from_slice(&bytes.to_be_bytes());
@@ -177,12 +181,15 @@ pub(super) fn compare_packs(
     packs: Sorter<PACK_BYTES>,
 ) -> Result<PacksThere> {
     let listed = listed_packs(checker)?;
-    let mut joined = PacksThere { packs: sorter(checker), count: 0, bytes: 0 };
+    let mut joined = PacksThere::none(checker);
     let mut known = KnownPacks { records: packs.finish()?.peekable() };
     let mut next = known.next()?;
-    let mut unknown = 0_u64;
+    let (mut unknown, mut last) = (0_u64, None);
     for record in listed {
         let record = record?;
+        if last.replace(record) == Some(record) {
+            continue;
+        }
         let (id, bytes) = (Id::from_bytes(part(&record, 0)), u64::from_be_bytes(part(&record, 32)));
         checker.lock().report.packs += 1;
         while let Some((missing, _)) = next.filter(|(known, _)| *known < id) {

@@ -1,7 +1,7 @@
 //! Every pack, read and verified to the last byte, by as many threads as there are cores.
 
 use super::contents::{Known, PacksThere};
-use super::{Checker, INDEX_LOST, PACK_LOST};
+use super::{Checker, INDEX_LOST, PACK_LOST, share};
 use crate::errors::sentence;
 use crate::{Repository, Result, TransferError};
 use crossbeam_channel::{Receiver, bounded};
@@ -72,7 +72,7 @@ fn read_some(checker: &Checker<'_>, packs: &Receiver<(Id, u64, Known)>) -> Resul
                 format!("pack {id} has {} blobs, but the index says {}", found.blobs, known.blobs),
                 INDEX_LOST,
             ),
-            Ok(_) => {}
+            Ok(_) => share::note(checker, &id)?,
             Err(Wrong::Pack(why)) => checker.damage(format!("pack {id}: {why}"), PACK_LOST),
             Err(Wrong::Other(error)) => return Err(error),
         }

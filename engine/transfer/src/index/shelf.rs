@@ -21,7 +21,6 @@ use super::merge::{Input, merge};
 use super::pages::Salt;
 use super::run::{RunFile, RunWriter, unwritten};
 use crate::cache::failed;
-use crate::repository::random;
 use crate::{Cancel, Repository, Result, TransferError};
 use engine_repository::{FileKind, Id};
 use engine_storage::list_all;
@@ -51,34 +50,31 @@ struct Kept {
     files: Vec<Id>,
 }
 
-/// All runs, agreeing with the repository.
-pub(super) struct Runs {
-    pub(super) runs: Vec<RunFile>,
-    /// Another one whenever something that was known before may no longer be.
-    pub(super) era: Id,
-}
-
 /// Brings the runs up to date. Those of before are believed if `trusted`, as far as they are sound.
-pub(super) fn up_to_date(repository: &Repository, trusted: bool, cancel: &Cancel) -> Result<Runs> {
+pub(super) fn up_to_date(
+    repository: &Repository,
+    trusted: bool,
+    cancel: &Cancel,
+) -> Result<Vec<RunFile>> {
     let Some(shelf) = Shelf::of(repository)? else { return unnamed(repository, cancel) };
     let Some(_lock) = shelf.lock(cancel)? else { return unnamed(repository, cancel) };
     if trusted {
-        match shelf.bring_up_to_date(cancel, shelf.runs()) {
+        let named = shelf.manifest().unwrap_or_default();
+        match shelf.bring_up_to_date(cancel, &named) {
             // Something of before that could not be read, for instance.
             Err(TransferError::Cache { .. }) => {}
             done => return done,
         }
     }
-    shelf.bring_up_to_date(cancel, (Vec::new(), None))
+    shelf.bring_up_to_date(cancel, &[])
 }
 
 /// One run of everything, which nobody else will see.
-fn unnamed(repository: &Repository, cancel: &Cancel) -> Result<Runs> {
+fn unnamed(repository: &Repository, cancel: &Cancel) -> Result<Vec<RunFile>> {
     let make = || RunBuilder::unnamed(repository);
     let mut runs = Vec::new();
     follow(repository, cancel, &mut runs, &make)?;
-    let runs = runs.into_iter().map(|kept| kept.run).collect();
-    Ok(Runs { runs, era: Id::from_bytes(random()?) })
+    Ok(runs.into_iter().map(|kept| kept.run).collect())
 }
 
 /// Reads into new runs what no run has yet. Gives the index files there are, in order.
@@ -161,11 +157,10 @@ impl<'a> Shelf<'a> {
         }
     }
 
-    /// The runs of the manifest that are sound, and its era if all are.
-    fn runs(&self) -> (Vec<Kept>, Option<Id>) {
-        let Some((salts, era)) = self.manifest() else { return (Vec::new(), None) };
+    /// Those of these runs that are sound.
+    fn runs(&self, salts: &[Salt]) -> Vec<Kept> {
         let mut runs: Vec<Kept> = Vec::new();
-        for salt in &salts {
+        for salt in salts {
             let opened = File::open(self.path(*salt)).and_then(|file| {
                 let run = RunFile::open(file, self.repository.id(), *salt)?;
                 let files = run.files()?;
@@ -178,8 +173,7 @@ impl<'a> Shelf<'a> {
                 runs.push(kept);
             }
         }
-        let is_whole = runs.len() == salts.len();
-        (runs, is_whole.then_some(era))
+        runs
     }
 
     fn path(&self, salt: Salt) -> PathBuf {
@@ -198,17 +192,13 @@ impl<'a> Shelf<'a> {
         Ok(RunWriter::new(file, self.repository.id(), salt))
     }
 
-    fn bring_up_to_date(
-        &self,
-        cancel: &Cancel,
-        (mut runs, era): (Vec<Kept>, Option<Id>),
-    ) -> Result<Runs> {
-        let before: Vec<Salt> = runs.iter().map(|kept| kept.run.salt).collect();
+    /// Brings the runs of this manifest up to date.
+    fn bring_up_to_date(&self, cancel: &Cancel, named: &[Salt]) -> Result<Vec<RunFile>> {
+        let mut runs = self.runs(named);
         let make = || Ok(RunBuilder::into_file(self.repository, self.writer()?));
         let listed = follow(self.repository, cancel, &mut runs, &make)?;
         let is_gone = |id: &Id| listed.binary_search(id).is_err();
         let has_gone = |kept: &Kept| kept.files.iter().any(is_gone);
-        let is_any_gone = runs.iter().any(has_gone);
         runs.retain(|kept| kept.files.is_empty() || !kept.files.iter().all(is_gone));
         runs.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.run.layout.records.items));
         let sizes: Vec<u64> = runs.iter().map(|kept| kept.run.layout.records.items).collect();
@@ -229,21 +219,16 @@ impl<'a> Shelf<'a> {
             stay.push(Kept { files: Vec::new(), run });
         }
         let runs: Vec<RunFile> = stay.into_iter().map(|kept| kept.run).collect();
-        let is_same = runs.len() == before.len() && runs.iter().all(|r| before.contains(&r.salt));
-        if let (true, Some(era)) = (is_same, era) {
-            return Ok(Runs { runs, era });
+        let is_same = runs.len() == named.len() && runs.iter().all(|r| named.contains(&r.salt));
+        if !is_same {
+            self.write_manifest(&runs, named).map_err(|cause| self.failed(cause))?;
+            self.clear(&runs);
         }
-        let era = match era.filter(|_| !is_any_gone) {
-            Some(era) => era,
-            None => Id::from_bytes(random()?),
-        };
-        self.write_manifest(&runs, &before, era).map_err(|cause| self.failed(cause))?;
-        self.clear(&runs);
-        Ok(Runs { runs, era })
+        Ok(runs)
     }
 
-    /// The salts of the runs that count, and the era.
-    fn manifest(&self) -> Option<(Vec<Salt>, Id)> {
+    /// The salts of the runs that count.
+    fn manifest(&self) -> Option<Vec<Salt>> {
         let mut text = String::new();
         let file = File::open(self.folder.join("manifest")).ok()?;
         file.take(MANIFEST_BYTES_MAX).read_to_string(&mut text).ok()?;
@@ -255,13 +240,11 @@ impl<'a> Shelf<'a> {
         if lines.next()? != TITLE || lines.next()? != self.repository.id().to_string() {
             return None;
         }
-        let era = Id::from_text(lines.next()?.as_bytes())?;
-        let salts: Option<Vec<Salt>> = lines.map(salt_of).collect();
-        Some((salts?, era))
+        lines.map(salt_of).collect()
     }
 
-    fn write_manifest(&self, runs: &[RunFile], before: &[Salt], era: Id) -> io::Result<()> {
-        let mut text = format!("{TITLE}\n{}\n{era}\n", self.repository.id());
+    fn write_manifest(&self, runs: &[RunFile], before: &[Salt]) -> io::Result<()> {
+        let mut text = format!("{TITLE}\n{}\n", self.repository.id());
         for run in runs {
             // Not needed to be right, but a power cut should not cost all the reading again.
             if !before.contains(&run.salt) {

@@ -10,7 +10,6 @@ use super::write::IndexOutput;
 use crate::repository::{damaged, nonce, unwritable};
 use crate::sorter::Sorter;
 use crate::{Event, Progress, Result, TransferError};
-use engine_repository::compress::Compression;
 use engine_repository::pack::{PACK_BYTES_TARGET, PackBuilder};
 use engine_repository::{
     BlobKind, BlobOpener, BlobSealer, FileKind, Hasher, Id, PackedBlob, SealedBlob,
@@ -55,10 +54,10 @@ impl<'a> Copier<'a> {
         written: &'a mut Sorter<PACK_BYTES>,
     ) -> Self {
         let key = job.repository.key();
-        let is_compressing =
-            job.request.is_uncompressed_repacked && job.repository.compression().is_some();
-        let sealer =
-            is_compressing.then(|| BlobSealer::new(key.clone(), Some(Compression::default())));
+        let compression = job.repository.compression();
+        let sealer = compression
+            .filter(|_| job.request.is_uncompressed_repacked)
+            .map(|compression| BlobSealer::new(key.clone(), Some(compression)));
         let progress = Progress { bytes_total, is_total_known: true, ..Progress::default() };
         Self {
             job,

@@ -164,7 +164,7 @@ fn mark_needed(
     roots: &[(Id, Id)],
     cancel: &Cancel,
 ) -> Result<Sorter<BLOB_BYTES>> {
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let mut marking = Marking { needed: sorter(repository, 3), known: None };
     let mut trees = Trees::new(repository, &index);
     let mut walk = TreeWalk::new(repository, cancel, |id| trees.get(id)).each_once(repository);

@@ -121,7 +121,7 @@ impl Sweep<'_> {
         if roots.is_empty() {
             return needed.finish();
         }
-        let index = Index::load(repository)?;
+        let index = Index::load_or_stop(repository, self.job.cancel)?;
         let mut trees = Trees::new(repository, &index);
         let known = Some(&self.marks.trees);
         let mut marking = Marking { needed: sorter(repository, 3), known };

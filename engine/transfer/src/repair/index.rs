@@ -80,7 +80,7 @@ pub fn repair_index(
     }
     report.index_files_written = files.finish()?;
     remove_all(repository, &lock, FileKind::Index, &old)?;
-    must_be_gone(repository, &old)?;
+    must_be_gone(repository, FileKind::Index, &old)?;
     report.index_files_removed = old.len() as u64;
     Ok(report)
 }

@@ -93,7 +93,7 @@ pub fn repair_packs(
     }
     files.finish()?;
     remove_all(repository, &lock, FileKind::Index, &old)?;
-    must_be_gone(repository, &old)?;
+    must_be_gone(repository, FileKind::Index, &old)?;
     remove_all(repository, &lock, FileKind::Pack, &request.packs)?;
     Ok(report)
 }

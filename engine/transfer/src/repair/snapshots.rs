@@ -13,7 +13,7 @@ use crate::forget::SnapshotFilter;
 use crate::id_set::IdSet;
 use crate::index::Index;
 use crate::locks::HeldLock;
-use crate::store::{Store, remove_all};
+use crate::store::{Store, must_be_gone, remove_all};
 use crate::{Cancel, Event, Repository, Result};
 use engine_repository::{FileKind, Id, Snapshot};
 use std::collections::{HashMap, HashSet};
@@ -72,7 +72,7 @@ pub fn repair_snapshots(
         report.unreadable += 1;
     })?;
     report.snapshots = snapshots.len() as u64;
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let seen_bytes_max = usize::try_from(repository.plan().pipeline_bytes / 4).unwrap_or(1 << 20);
     let mut rewriter = Rewriter {
         index: &index,
@@ -109,6 +109,7 @@ pub fn repair_snapshots(
     }
     if !request.dry_run {
         remove_all(repository, &lock, FileKind::Snapshot, &gone)?;
+        must_be_gone(repository, FileKind::Snapshot, &gone)?;
     }
     Ok(report)
 }

@@ -222,7 +222,7 @@ impl Rewriter<'_> {
 
     fn save(&mut self, id: &Id, json: &[u8]) -> Result<()> {
         if let Some(store) = &mut self.store
-            && self.index.find(BlobKind::Tree, id)?.is_none()
+            && !self.index.has(BlobKind::Tree, id)?
             && self.stored.insert(*id)
         {
             store.add(BlobKind::Tree, json)?;

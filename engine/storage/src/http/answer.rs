@@ -6,7 +6,7 @@ use ureq::http::StatusCode;
 
 /// What was asked for, for a message.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// Fits behind "could not" and "does not let this user".
     pub action: &'static str,
     /// The file it was about.
@@ -14,7 +14,7 @@ pub(super) struct Asked {
 }
 
 /// The error that stands for an answer that is no success.
-pub(super) fn refused(location: String, status: StatusCode, asked: Asked) -> StorageError {
+pub(crate) fn refused(location: String, status: StatusCode, asked: Asked) -> StorageError {
     let action = asked.action;
     match (status.as_u16(), asked.name) {
         (401, _) => StorageError::Unauthorized { location },
@@ -39,7 +39,7 @@ fn foreign(location: String, reason: String) -> StorageError {
 }
 
 /// The error that stands for no answer at all.
-pub(super) fn unreachable(location: String, cause: ureq::Error) -> StorageError {
+pub(crate) fn unreachable(location: String, cause: ureq::Error) -> StorageError {
     match cause {
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
             StorageError::Untrusted { location, cause: cause.into() }

@@ -1,0 +1,65 @@
+//! A temporary file for a pack that cannot be sent before it is complete.
+
+use crate::{Result, StorageError};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A file that has no name any more: whatever ends us, nothing of it is left behind.
+pub(crate) struct Spool {
+    file: File,
+    folder: PathBuf,
+    bytes: u64,
+}
+
+impl Spool {
+    /// An empty one in `folder`.
+    pub fn begin(folder: &Path) -> Result<Self> {
+        let failed = |action, path: &Path, cause| {
+            StorageError::from_io(&folder.display().to_string(), action, path, cause)
+        };
+        let mut chance = [0; 12];
+        getrandom::fill(&mut chance).map_err(|cause| {
+            failed("read", Path::new("/dev/urandom"), io::Error::other(cause.to_string()))
+        })?;
+        let name: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = folder.join(format!("holdfast-pack-{name}"));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|cause| failed("create", &path, cause))?;
+        fs::remove_file(&path).map_err(|cause| failed("remove", &path, cause))?;
+        Ok(Self { file, folder: folder.into(), bytes: 0 })
+    }
+
+    /// Adds bytes at the end.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .map_err(|cause| self.failed("write a temporary file in", cause))?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// How much is in it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Reads the part from `start` on, at most `bytes_max` long.
+    pub fn part(&mut self, start: u64, bytes_max: u64) -> Result<impl Read + Seek> {
+        match self.file.seek(SeekFrom::Start(start)) {
+            Ok(_) => Ok((&mut self.file).take(bytes_max)),
+            Err(cause) => Err(self.failed("read a temporary file in", cause)),
+        }
+    }
+
+    fn failed(&self, action: &'static str, cause: io::Error) -> StorageError {
+        let location = self.folder.display().to_string();
+        StorageError::from_io(&location, action, &self.folder, cause)
+    }
+}
