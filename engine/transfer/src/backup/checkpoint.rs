@@ -66,7 +66,7 @@ impl<'a> Checkpoints<'a> {
 
     /// Saves one, whose tree and all it needs are stored and indexed, and removes the one before.
     pub(super) fn save(&self, shared: &Shared<'_>, tree: Id) -> Result<()> {
-        let id = save_snapshot(shared.repository, &self.as_asked(), tree, self.parent)?;
+        let id = save_snapshot(shared.repository, &self.as_asked(), tree, self.parent, None)?;
         let mut state = lock(&self.state);
         state.is_under_way = false;
         match state.saved.replace(id) {
