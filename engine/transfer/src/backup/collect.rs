@@ -196,7 +196,7 @@ impl<'a> Collector<'a> {
                 let share = self.shared.budget.take(tree.json.len());
                 let named = (BlobKind::Tree, id);
                 let sealed = seal(self.shared, &mut sealer, named, &tree.json, share, claim)?;
-                let _ = self.packer.send(ToPack::Blob(sealed));
+                let _ = self.packer.send(ToPack::Blobs(vec![sealed]));
             }
             tree.json.truncate(bytes);
             root = Some(id);

@@ -109,11 +109,15 @@ impl Walker<'_> {
                 }
             }
         }
-        self.step(Step::Leave)
+        self.step(Step::Leave)?;
+        self.reader.flush().map_err(|_| End::Stopped)
     }
 
-    pub(super) fn step(&self, step: Step) -> Walked {
-        self.steps.send(step).map_err(|_| End::Stopped)
+    pub(super) fn step(&mut self, step: Step) -> Walked {
+        let Err(refused) = self.steps.try_send(step) else { return Ok(()) };
+        // The collector may be waiting for a chunk that was not handed over yet.
+        self.reader.flush().map_err(|_| End::Stopped)?;
+        self.steps.send(refused.into_inner()).map_err(|_| End::Stopped)
     }
 
     /// A folder on the way to something the owner named: only that, and links in it are followed.
