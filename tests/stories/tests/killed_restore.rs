@@ -81,7 +81,7 @@ fn number(said: &str, field: &str) -> u64 {
 fn killed_while_it_mends_a_large_file_and_finished_by_the_next_restore() {
     let home = TempHome::new();
     let source = home.source();
-    tree::Tree::at(&source).noise("image", 64 * MIB, 1).file("notes", "n");
+    tree::Tree::at(&source).noise("image", 24 * MIB, 1).file("notes", "n");
     run(&mut home.holdfast(&["init"])).must_succeed();
     run(home.holdfast(&["backup"]).arg(&source)).must_succeed();
     let mut restore = home.holdfast(&["restore", "latest", "--target"]);

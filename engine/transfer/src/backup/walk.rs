@@ -132,6 +132,10 @@ impl Walker<'_> {
                     let Some(node) = self.noted(&at, node) else { continue };
                     let line = self.reuse.begin(name);
                     let mut below = self.below(name, inside);
+                    match below.parent.is_empty() {
+                        true => self.outcome.dirs_new += 1,
+                        false => self.outcome.dirs_changed += 1,
+                    }
                     self.step(Step::Enter(Some(Box::new(node))))?;
                     self.named_only(&at, child, &mut below)?;
                     self.outcome.dirs += 1;
@@ -268,6 +272,10 @@ impl Walker<'_> {
                 (before.subtrees(), Stretch::default())
             }
         };
+        match trees.is_empty() {
+            true => self.outcome.dirs_new += 1,
+            false => self.outcome.dirs_changed += 1,
+        }
         let node = self.folder_node(&found);
         let is_unsettled = std::mem::take(&mut self.is_unsettled);
         let (parent, seen) = (ParentFolder::of(trees), Some(FolderDigest::of(&found.stat)));
