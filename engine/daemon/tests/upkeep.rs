@@ -1,6 +1,7 @@
 //! The program itself: a repository is looked after, and every answer has its exit code.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -128,8 +129,8 @@ fn a_prune_beside_a_backup_says_that_it_waits_and_the_next_one_ends_it() {
     let said = place.must_fail(11, &prune);
     assert!(said.contains("what nobody needs is not removed yet"), "{said}");
     assert!(said.contains("what to do: Prune again when the other program is done"), "{said}");
-    drop(restic.stdin.take());
-    restic.wait().unwrap();
+    restic.stdin.take().unwrap().write_all(b"words").unwrap();
+    assert!(restic.wait().unwrap().success());
     let mut waiting = vec!["--retry-lock", "1m"];
     waiting.extend(prune);
     assert!(place.must(&waiting).contains("0 B not needed stay"));
