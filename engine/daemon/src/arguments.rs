@@ -241,6 +241,29 @@ pub struct Restore {
     /// Restore only what fits this pattern, and what is below it; may be given several times
     #[arg(short, long = "include", value_name = "PATTERN")]
     pub includes: Vec<String>,
+    /// What becomes of files that are there already: all become those of the snapshot; or those
+    /// whose size or time differs; or those that are older; or none
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub overwrite: OverwriteChoice,
+    /// Delete from restored folders what is not in the snapshot; try it with --dry-run -v first
+    #[arg(long)]
+    pub delete: bool,
+    /// Change nothing, only show what would be done
+    #[arg(long, conflicts_with = "verify")]
+    pub dry_run: bool,
+    /// Say of each thing what became of it
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// restic's words.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub enum OverwriteChoice {
+    #[default]
+    Always,
+    IfChanged,
+    IfNewer,
+    Never,
 }
 
 /// KiB a second; none at all is no rate.

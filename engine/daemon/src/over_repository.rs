@@ -1,17 +1,18 @@
 //! Commands over one repository, with restic's names, flags and exit codes.
 
 mod inspect;
+mod restore;
 mod upkeep;
 mod whole;
 
-use crate::arguments::{Backup, OverRepository, Restore};
+use crate::arguments::{Backup, OverRepository};
 use crate::failure::{Failure, exit};
 use crate::output;
 use crate::progress_bar::{ProgressBar, Reached};
 use crate::world::{World, who_we_are};
 use engine_transfer::{
     BackupOutcome, BackupRequest, Cancel, CheckReport, Event, ListedNode, ParentChoice, Progress,
-    Reading, Repository, RestoreOutcome, RestoreRequest, SnapshotInfo, Who,
+    Reading, Repository, SnapshotInfo, Who,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub fn run(world: &World, command: OverRepository) -> Result<ExitCode, Failure> 
         OverRepository::Backup(wanted) => backup(world, wanted),
         OverRepository::Snapshots => snapshots(world),
         OverRepository::Ls { snapshot } => ls(world, &snapshot),
-        OverRepository::Restore(wanted) => restore(world, wanted),
+        OverRepository::Restore(wanted) => restore::restore(world, wanted),
         OverRepository::Check(wanted) => check(world, wanted.reading()),
         OverRepository::Repair(wanted) => whole::repair(world, wanted),
         OverRepository::Copy(wanted) => whole::copy(world, wanted),
@@ -116,6 +117,10 @@ impl<'a> Teller<'a> {
                     bar.0.abandon();
                     eprintln!("holdfast: {}: {reason}", path.display());
                 }
+            }
+            Event::Restored { action, path, bytes } => {
+                bar.0.abandon();
+                restore::show_item(self.world, action, &path, bytes);
             }
             Event::Note(text) if !self.world.quiet && !self.world.json => eprintln!("{text}"),
             _ => (),
@@ -272,71 +277,6 @@ fn ls(world: &World, text: &str) -> Result<ExitCode, Failure> {
         }
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn restore(world: &World, wanted: Restore) -> Result<ExitCode, Failure> {
-    let repository = open(world)?;
-    let snapshot = engine_transfer::find_snapshot(&repository, &wanted.snapshot)?;
-    let request = RestoreRequest {
-        target: absolute(&wanted.target)?,
-        includes: wanted.includes,
-        verify: wanted.verify,
-    };
-    let teller = Teller::new(world);
-    let cancel = cancelled_by_signals()?;
-    let result = engine_transfer::restore(
-        &repository,
-        &snapshot,
-        &request,
-        &|event| teller.tell(event),
-        &cancel,
-    );
-    teller.end(result.is_ok());
-    let outcome = result?;
-    show_restore(world, &outcome, wanted.verify);
-    if outcome.problems_total == 0 {
-        return Ok(ExitCode::SUCCESS);
-    }
-    Err(Failure::new(format!(
-        "{} things could not be restored as they were",
-        outcome.problems_total
-    ))
-    .remedy(
-        "each is named above with its reason; if the repository is damaged, \
-             `holdfast check --read-data` tells more, and an older snapshot may have them whole",
-    ))
-}
-
-fn show_restore(world: &World, outcome: &RestoreOutcome, was_verified: bool) {
-    if world.json {
-        output::json(&json!({
-            "message_type": "summary",
-            "files_restored": outcome.files,
-            "dirs": outcome.dirs,
-            "others": outcome.others,
-            "bytes_restored": outcome.bytes,
-            "files_verified": outcome.files_verified,
-            "owners_not_set": outcome.owners_not_set,
-            "problems": outcome.problems_total,
-        }));
-    } else if !world.quiet {
-        output::line(&format!(
-            "restored     {} files, {} folders, {} others, {}",
-            outcome.files,
-            outcome.dirs,
-            outcome.others,
-            output::bytes(outcome.bytes)
-        ));
-        if was_verified {
-            output::line(&format!("verified     {} files", outcome.files_verified));
-        }
-        if outcome.owners_not_set > 0 {
-            output::line(&format!(
-                "owners       {} not set: only root may give files to others",
-                outcome.owners_not_set
-            ));
-        }
-    }
 }
 
 fn check(world: &World, reading: Reading) -> Result<ExitCode, Failure> {

@@ -2,9 +2,10 @@
 //!
 //! A [`Storage`] lists, reads, writes and removes whole files by [`Name`], and takes packs as
 //! streams. [`Folder`] is one: a folder with restic's layout, on any file system. [`Rest`] is
-//! another: a server of restic's REST protocol. [`Retrying`] wraps one and tries again what may
-//! work in a moment; [`Throttled`] wraps one and leaves others room on the line. What every storage
-//! must do is written down as a test that runs against each of them, the failing one included
+//! another: a server of restic's REST protocol; [`S3`] a bucket of an S3 service. [`Retrying`]
+//! wraps one and tries again what may work in a moment; [`Throttled`] wraps one and leaves others
+//! room on the line; [`Doubting`] wraps one and looks whether what it confirmed is true. What every
+//! storage must do is written down as a test that runs against each of them, the failing one included
 //! (`conformance`, behind the feature `testing`).
 //!
 //! **Invariant:** a file is there completely or not at all, under its final name, and stays after
@@ -16,6 +17,7 @@
 //! **Not here:** what the bytes mean. Nothing in this room has a key.
 
 mod clock;
+mod doubting;
 mod errors;
 mod folder;
 mod http;
@@ -30,6 +32,7 @@ pub mod testing;
 mod throttled;
 
 pub use clock::{Clock, SystemClock};
+pub use doubting::Doubting;
 pub use errors::StorageError;
 pub use folder::Folder;
 pub use http::Patience;

@@ -3,7 +3,7 @@
 
 use engine_repository::{FileKind, Id};
 use engine_storage::testing::{Fault, Faulty, conforms};
-use engine_storage::{Folder, Name, Storage, StorageError, list_all};
+use engine_storage::{Doubting, Folder, Name, Storage, StorageError, list_all};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -23,6 +23,51 @@ fn a_name(kind: FileKind) -> Name {
 fn a_folder_conforms() {
     let (_parent, root) = a_folder();
     conforms(|| Arc::new(Folder::at(&root)));
+}
+
+#[test]
+fn a_storage_that_is_looked_after_conforms() {
+    let (_parent, root) = a_folder();
+    conforms(|| Arc::new(Doubting::around(Arc::new(Folder::at(&root)))));
+}
+
+#[test]
+fn what_was_confirmed_and_is_not_there_is_told_at_once() {
+    let (_parent, root) = a_folder();
+    let faulty = Arc::new(Faulty::around(Arc::new(Folder::at(&root))));
+    let doubting = Doubting::around(faulty.clone());
+    doubting.create().unwrap();
+    faulty.inject(Fault::LoseAt(0));
+    let answer = doubting.write(a_name(FileKind::Index), b"x");
+    assert!(matches!(answer, Err(StorageError::Lost { .. })), "{answer:?}");
+    for (lost, is_cut) in [(1, true), (3, false)] {
+        faulty.heal();
+        faulty.inject(Fault::LoseAt(lost));
+        let mut pack = doubting.create_pack().unwrap();
+        pack.append(b"one").unwrap();
+        pack.append(b"two").unwrap();
+        let error = pack.commit(Id::of(&[lost as u8])).unwrap_err();
+        match is_cut {
+            true => assert!(matches!(error, StorageError::Altered { bytes: 6, found: 3, .. })),
+            false => assert!(matches!(error, StorageError::Lost { .. }), "{error:?}"),
+        }
+        assert!(!error.is_passing(), "a lie is not tried again");
+    }
+}
+
+#[test]
+fn a_listing_that_leaves_out_what_was_just_written_is_told_and_a_removal_is_not() {
+    let (_parent, root) = a_folder();
+    let faulty = Arc::new(Faulty::around(Arc::new(Folder::at(&root))));
+    let doubting = Doubting::around(faulty.clone());
+    doubting.create().unwrap();
+    faulty.inject(Fault::OldLists(FileKind::Snapshot));
+    let name = a_name(FileKind::Snapshot);
+    doubting.write(name, b"x").unwrap();
+    let listed = list_all(&doubting, FileKind::Snapshot);
+    assert!(matches!(listed, Err(StorageError::OldListing { .. })), "{listed:?}");
+    Folder::at(&root).remove(name).unwrap();
+    assert_eq!(list_all(&doubting, FileKind::Snapshot).unwrap(), [], "another removed it");
 }
 
 #[test]

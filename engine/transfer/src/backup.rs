@@ -205,6 +205,7 @@ fn back_up(
     let draft = told(events, Draft::begin(repository, request)).flatten();
     let shared = Shared::new(repository, &index, draft.as_ref(), &lock, journal, cancel);
     let parent = parents.complete.as_ref().map(|(id, _)| *id);
+    let checkpoints = Checkpoints::of(request, parent);
     let run = Run {
         request,
         branch: &branch,
@@ -212,7 +213,7 @@ fn back_up(
         parents: &parents,
         totals: &Mutex::new(totals_of_before(catalogue.as_ref(), &parents)),
         draft: draft.as_ref(),
-        checkpoints: &Checkpoints::of(request, parent),
+        checkpoints: &checkpoints,
     };
     pulse.begin();
     let (mut outcome, tree) = run.all_threads(&shared, (catalogue, finished), events);
@@ -231,7 +232,7 @@ fn back_up(
         told(events, draft.finish(repository, outcome.snapshot));
     }
     // The snapshot is there: what could not be tidied up goes after the next.
-    let _ = checkpoint::remove_all(repository, request);
+    let _ = checkpoints.remove_all(repository, parents.needless());
     Ok(outcome)
 }
 

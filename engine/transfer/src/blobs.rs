@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 /// No blob is held whole that is larger: 512 MiB. restic's chunks have 8 MiB at most; a tree of a
 /// folder with a million files has some 300.
-const BLOB_BYTES_MAX: usize = 512 << 20;
+pub(crate) const BLOB_BYTES_MAX: usize = 512 << 20;
 
 /// A tree of more JSON than this is read node by node as it is decompressed.
 const TREE_HELD_BYTES_MAX: u32 = 4 << 20;
@@ -70,7 +70,8 @@ impl<'a> Fetcher<'a> {
     }
 }
 
-fn find(index: &Index, kind: BlobKind, id: &Id) -> Result<Location> {
+/// Where a blob lies; an error when it is in no pack.
+pub(crate) fn find(index: &Index, kind: BlobKind, id: &Id) -> Result<Location> {
     index.find(kind, id)?.ok_or_else(|| TransferError::BlobMissing {
         kind: match kind {
             BlobKind::Data => "data blob",

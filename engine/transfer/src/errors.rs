@@ -146,6 +146,9 @@ pub enum TransferError {
         #[source]
         cause: io::Error,
     },
+    /// Whatever is not in the snapshot would be removed from the whole computer.
+    #[error("deleting everything below / that is not in the snapshot is refused")]
+    DeletesEverything,
     /// What is kept on this computer beside a repository cannot be read or written.
     #[error("could not {action} {}", path.display())]
     Cache {
@@ -240,7 +243,11 @@ impl TransferError {
             Self::NothingToBackUp => "Name at least one file or folder.",
             Self::Target { .. } => {
                 "Check that the folder can be written to and that its disk has space, then \
-                 restore again: what is already right is written once more, not twice."
+                 restore again: what is right already stays, and only the rest is fetched."
+            }
+            Self::DeletesEverything => {
+                "Name what is to be restored with `--include`: only what fits it is deleted. Or \
+                 restore into an empty folder."
             }
             Self::Cache { .. } => {
                 "Check that its disk has space and that the user may write there, or name another \

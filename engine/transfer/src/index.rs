@@ -241,8 +241,8 @@ impl Index {
     }
 
     /// Bytes of memory held.
-    #[cfg(test)]
-    fn held_bytes(&self) -> usize {
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn held_bytes(&self) -> usize {
         let kept: usize = read(&self.kept).runs.iter().map(Run::held_bytes).sum();
         kept + read(&self.recent).held_bytes() + self.pages.held_bytes()
     }
@@ -278,3 +278,6 @@ fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,8 @@ mod sorter;
 mod stats;
 mod store;
 mod tag;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tree_walk;
 
 pub use backup::{
@@ -69,7 +71,7 @@ pub use repair::{
     repair_snapshots,
 };
 pub use repository::{InitRequest, Repository, Who};
-pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
+pub use restore::{ItemAction, Overwrite, RestoreOutcome, RestoreProblem, RestoreRequest, restore};
 pub use stats::{Stats, stats};
 pub use tag::{TagChange, tag};
 

@@ -176,6 +176,14 @@ impl Folder {
         Stat::of_open(self.0.as_fd())
     }
 
+    /// Makes the names in the folder durable. Some network file systems cannot and need not.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        match nix::unistd::fsync(&self.0) {
+            Ok(()) | Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(()),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
     /// The same folder as a file, which extended attributes are asked of and written to.
     pub(crate) fn as_file(&self) -> io::Result<File> {
         Ok(File::from(self.0.try_clone()?))
@@ -193,21 +201,32 @@ impl Folder {
 
     /// The same; [`io::ErrorKind::Interrupted`] as soon as it is to end.
     pub(crate) fn names_unless(&self, is_stopped: &dyn Fn() -> bool) -> io::Result<Names> {
+        let mut names = Names::default();
+        self.each_name(&mut |name| {
+            if names.len() % NAMES_UNASKED_MAX == 0 && is_stopped() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            names.push(name)
+        })?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Shows each name in the folder but `.` and `..`, in any order.
+    pub(crate) fn each_name(
+        &self,
+        each: &mut dyn FnMut(&CStr) -> io::Result<()>,
+    ) -> io::Result<()> {
         // A descriptor of its own, because reading moves the position of all that share one.
         let fd = openat(&self.0, c".", FOLDER_FLAGS, Mode::empty())?;
-        let mut names = Names::default();
         for entry in Dir::from_fd(fd)?.iter() {
             let entry = entry?;
             let name = entry.file_name();
             if name != c"." && name != c".." {
-                names.push(name)?;
-            }
-            if names.len() % NAMES_UNASKED_MAX == 0 && is_stopped() {
-                return Err(io::ErrorKind::Interrupted.into());
+                each(name)?;
             }
         }
-        names.sort();
-        Ok(names)
+        Ok(())
     }
 }
 
@@ -246,6 +265,13 @@ impl Names {
 
     pub(crate) fn len(&self) -> usize {
         self.starts.len()
+    }
+
+    /// The place of a name, once they are sorted.
+    pub(crate) fn place(&self, name: &CStr) -> Option<usize> {
+        let bytes = &self.bytes;
+        let at = |start: u32| bytes[start as usize..].split(|byte| *byte == 0).next();
+        self.starts.binary_search_by(|start| at(*start).cmp(&Some(name.to_bytes()))).ok()
     }
 
     /// The name at a place.

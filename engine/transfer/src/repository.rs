@@ -12,7 +12,7 @@ use engine_repository::unpacked;
 use engine_repository::{
     Chunker, Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce, Polynomial, Time,
 };
-use engine_storage::{Name, Storage, StorageError, list_all};
+use engine_storage::{Doubting, Name, Storage, StorageError, list_all};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +94,8 @@ impl Repository {
         plan: &MemoryPlan,
         request: &InitRequest,
     ) -> Result<Self> {
+        let given = storage;
+        let storage = Doubting::around(given.clone());
         let exists = match storage.size(Name::CONFIG) {
             Err(StorageError::Gone { .. }) => false,
             found => found?.is_some(),
@@ -110,7 +112,7 @@ impl Repository {
         let sealed =
             config.seal(&key, nonce()?).map_err(|cause| unwritable("the config", cause))?;
         storage.write(Name::CONFIG, &sealed)?;
-        Self::open(storage, password, who, plan)
+        Self::open(given, password, who, plan)
     }
 
     /// Opens a repository.
@@ -129,7 +131,7 @@ impl Repository {
         let (key_id, key, config) = unlock(storage.as_ref(), password, &sealed)?;
         let inner = Inner {
             effort: Effort::Auto,
-            storage,
+            storage: Arc::new(Doubting::around(storage)),
             key: Arc::new(key),
             key_id,
             config,

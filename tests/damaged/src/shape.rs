@@ -96,6 +96,18 @@ impl Original {
     }
 }
 
+impl Original {
+    /// Puts a lock into the repository in `folder` that says what `lock` says.
+    ///
+    /// # Panics
+    /// When the folder cannot be written.
+    pub fn put_lock(&self, folder: &Path, lock: &Value) {
+        let shape = Shape::default();
+        let mut writer = Writer { original: self, folder, shape, nonces: 1 << 64 };
+        writer.put_unpacked(FileKind::Lock, lock.to_string().as_bytes());
+    }
+}
+
 impl Writer<'_> {
     fn sealed(&mut self, plaintext: &[u8]) -> Vec<u8> {
         self.nonces += 1;

@@ -2,15 +2,13 @@
 //! allows, and of damaged ones. A table holds both answers, and why they differ where they do.
 
 use engine_repository::FileKind::{self, Index, Key, Pack, Snapshot};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tests_damaged::damage::{At, cut, files, flip, lengthen, remove, replace};
 use tests_damaged::{IndexShape, Original, PASSWORD, SOURCE, Shape};
-use tests_support::{Finished, TempHome, program, run};
+use tests_support::{Finished, TempHome, run};
 
 /// A repository, and what is said of it: by `check`, `check --read-data`, `snapshots` (how many),
 /// `ls latest`, `restore latest` (how much came back). A `!` says that the program failed.
@@ -176,12 +174,47 @@ impl Judges {
     }
 }
 
+/// Cases looked at at once: restic tries what is cut off ten times, and mostly waits.
+const THREADS: usize = 12;
+
+/// Both verdicts of every case, and a line for each that is not the table's.
+#[track_caller]
+fn everybody_says_what_the_table_says(cases: &[Case]) {
+    let (next, complaints) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let look = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let judges = Judges::of(case);
+            let restic = judges.verdict(Judges::restic, "by restic");
+            let ours = judges.verdict(Judges::ours, "by ours");
+            println!("{:42} restic: {restic:32} ours: {ours}", case.name);
+            if (&*restic, &*ours) != (case.restic, case.ours) {
+                let complaint = format!(
+                    "{}: restic says `{restic}` (table: `{}`), ours `{ours}` (table: `{}`)",
+                    case.name, case.restic, case.ours
+                );
+                complaints.lock().unwrap().push(complaint);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(look);
+        }
+    });
+    let complaints = complaints.into_inner().unwrap();
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
 #[test]
-fn print_all() {
-    for case in shapes().iter().chain(&damages()) {
-        let judges = Judges::of(case);
-        let restic = judges.verdict(Judges::restic, "by restic");
-        let ours = judges.verdict(Judges::ours, "by ours");
-        println!("{:45} {restic:40} {ours}", case.name);
+fn repositories_of_every_shape_are_sound_to_both_and_come_back_whole() {
+    everybody_says_what_the_table_says(&shapes());
+}
+
+#[test]
+fn of_damaged_repositories_both_say_what_is_lost_and_ours_restores_no_less() {
+    let cases = damages();
+    for case in &cases {
+        assert_eq!(case.restic != case.ours, !case.why.is_empty(), "{}: say why", case.name);
     }
+    everybody_says_what_the_table_says(&cases);
 }

@@ -7,7 +7,7 @@ use crate::{Name, PackFile, Result, Storage, StorageError};
 use engine_repository::{FileKind, Id};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Fault {
     LoseAt(usize),
     /// Reads of files of this kind give one byte less than there are.
     ShortReads(FileKind),
+    /// Listings of this kind leave out what was written since this was injected.
+    OldLists(FileKind),
     /// Reads of files of this kind have one bit flipped in the middle.
     FlippedBit(FileKind),
 }
@@ -35,6 +37,8 @@ pub struct Faulty {
 struct State {
     faults: Mutex<Vec<Fault>>,
     changes: AtomicUsize,
+    /// Since the last fault was injected.
+    written: Mutex<Vec<Name>>,
     location: String,
 }
 
@@ -42,13 +46,19 @@ impl Faulty {
     /// A storage that works as `inner` does, until told otherwise.
     pub fn around(inner: Arc<dyn Storage>) -> Self {
         let location = inner.location();
-        let state = State { faults: Mutex::default(), changes: AtomicUsize::new(0), location };
+        let state = State {
+            faults: Mutex::default(),
+            changes: AtomicUsize::new(0),
+            written: Mutex::default(),
+            location,
+        };
         Self { inner, state: Arc::new(state) }
     }
 
     /// Adds a fault. Numbers of changes count from now.
     pub fn inject(&self, fault: Fault) {
         self.state.changes.store(0, Ordering::SeqCst);
+        self.state.written().clear();
         self.state.faults.lock().unwrap_or_else(|e| e.into_inner()).push(fault);
     }
 
@@ -66,6 +76,10 @@ impl Faulty {
 impl State {
     fn faults(&self) -> Vec<Fault> {
         self.faults.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    fn written(&self) -> MutexGuard<'_, Vec<Name>> {
+        self.written.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn gone(&self) -> StorageError {
@@ -123,7 +137,14 @@ impl Storage for Faulty {
 
     fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64) -> Result<()>) -> Result<()> {
         self.state.look()?;
-        self.inner.list(kind, each)
+        if !self.state.faults().contains(&Fault::OldLists(kind)) {
+            return self.inner.list(kind, each);
+        }
+        let young = self.state.written().clone();
+        self.inner.list(kind, &mut |id, bytes| match young.contains(&Name::of(kind, id)) {
+            true => Ok(()),
+            false => each(id, bytes),
+        })
     }
 
     fn read(&self, name: Name, bytes_max: u64) -> Result<Vec<u8>> {
@@ -148,7 +169,12 @@ impl Storage for Faulty {
     }
 
     fn write(&self, name: Name, bytes: &[u8]) -> Result<()> {
-        if self.state.change()? { self.inner.write(name, bytes) } else { Ok(()) }
+        if !self.state.change()? {
+            return Ok(());
+        }
+        self.inner.write(name, bytes)?;
+        self.state.written().push(name);
+        Ok(())
     }
 
     fn create_pack(&self) -> Result<Box<dyn PackFile>> {
@@ -177,6 +203,11 @@ impl PackFile for FaultyPack {
     }
 
     fn settle(&mut self, id: Id) -> Result<()> {
-        if self.state.change()? { self.inner.settle(id) } else { Ok(()) }
+        if !self.state.change()? {
+            return Ok(());
+        }
+        self.inner.settle(id)?;
+        self.state.written().push(Name::of(FileKind::Pack, id));
+        Ok(())
     }
 }

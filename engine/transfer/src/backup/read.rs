@@ -95,12 +95,15 @@ impl<'a> FileReader<'a> {
                 position = self.pass_hole(file, position, &content, seen)?;
             }
             let before = chunk.bytes.len();
-            let read = chunk.read_step(file, size.saturating_sub(position))?;
+            let left = size.saturating_sub(position);
+            let read = chunk.read_step(file, left)?;
             position += read as u64;
             seen(read as u64);
             if read == 0 {
                 break;
             }
+            // There was one byte more to read, and the system said there is none.
+            let is_whole = read as u64 == left && left < STEP_BYTES as u64;
             let mut start = before;
             while let Some(cut) = self.chunker.next_cut(&chunk.bytes[start..]) {
                 let end = start + cut;
@@ -118,6 +121,9 @@ impl<'a> FileReader<'a> {
                 chunk = Growing::new(self.shared, size.saturating_sub(position));
                 chunk.append(&self.rest);
                 start = 0;
+            }
+            if is_whole && position == size {
+                break;
             }
         }
         if !chunk.bytes.is_empty() {

@@ -121,6 +121,7 @@ impl Filter {
         self.bytes.is_empty()
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn held_bytes(&self) -> usize {
         self.bytes.capacity()
     }

@@ -27,10 +27,15 @@ pub(super) fn merge(
     for input in inputs {
         let mut places = Vec::with_capacity(input.files.len());
         for file in input.files {
-            places.push((!(input.is_gone)(file)).then_some(files.len() as u32));
-            if !(input.is_gone)(file) {
+            if (input.is_gone)(file) {
+                places.push(None);
+                continue;
+            }
+            // Runs of none have one name for it.
+            if files.last() != Some(file) {
                 files.push(*file);
             }
+            places.push(Some(files.len() as u32 - 1));
         }
         let mut kept = Numbers::from(writer.next_pack());
         input.run.each_pack(&mut |pack, file, blobs| {

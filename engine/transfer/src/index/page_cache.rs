@@ -64,6 +64,7 @@ impl PageCache {
     }
 
     /// Bytes of pages held.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn held_bytes(&self) -> usize {
         let held =
             |set: &Mutex<Vec<Held>>| set.lock().unwrap_or_else(PoisonError::into_inner).len();

@@ -16,7 +16,7 @@ use std::num::NonZeroU32;
 /// What a slot of the table takes: the key, the record's other half, and the table's own byte.
 const SLOT_BYTES: usize = 54;
 /// A table that is smaller spills all the time.
-const SLOTS_MIN: usize = 1024;
+const SLOTS_MIN: usize = 128;
 
 /// Packs that have fewer blobs fill the table before its places are taken.
 const BLOBS_PER_PACK_MIN: usize = 8;
@@ -167,6 +167,7 @@ impl Recent {
         self.places.clear();
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn held_bytes(&self) -> usize {
         let slots = (self.places.capacity() / 7 * 8).next_power_of_two();
         let table = if self.places.capacity() == 0 { 0 } else { slots * SLOT_BYTES };

@@ -320,6 +320,7 @@ impl Run {
         self.filter.fold_to(fold);
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn held_bytes(&self) -> usize {
         self.filter.held_bytes() + self.fences.capacity() * FENCE_BYTES
     }

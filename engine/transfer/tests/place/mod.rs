@@ -110,7 +110,7 @@ pub fn back_up(repository: &Repository, source: &Path) -> BackupOutcome {
 
 #[track_caller]
 pub fn restore_latest(repository: &Repository, target: &Path) -> RestoreOutcome {
-    let request = RestoreRequest { target: target.into(), includes: vec![], verify: true };
+    let request = RestoreRequest { target: target.into(), verify: true, ..Default::default() };
     let snapshot = find_snapshot(repository, "latest").unwrap();
     restore(repository, &snapshot, &request, &|_| {}, &Cancel::new()).unwrap()
 }
