@@ -78,7 +78,7 @@ pub enum Command {
     #[command(flatten)]
     OverHome(OverHome),
     #[command(flatten)]
-    OverRepository(OverRepository),
+    OverRepository(Box<OverRepository>),
 }
 
 /// Commands that talk to the daemon.

@@ -328,7 +328,7 @@ fn dos_time(seconds: i64) -> (u16, u16) {
     let part = |number: i8| number.unsigned_abs() as u16;
     let year = moment.year().unsigned_abs().saturating_sub(1980);
     let date = year << 9 | part(moment.month()) << 5 | part(moment.day());
-    let time = part(moment.hour()) << 11 | part(moment.minute()) << 5 | part(moment.second()) / 2;
+    let time = part(moment.hour()) << 11 | part(moment.minute()) << 5 | (part(moment.second()) / 2);
     (date, time)
 }
 
