@@ -25,6 +25,7 @@ use clap::{Parser, Subcommand};
 use corpus::{Corpus, Kind};
 use life::Life;
 use std::error::Error;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tools::Tool;
@@ -41,9 +42,25 @@ struct Arguments {
 enum Verb {
     /// Make the corpora, run every tool on them, print the tables
     Run(Run),
+    /// Run one command inside a memory cgroup, and print what it said and cost
+    Limited(Boxed),
     /// Run one command and write down what it cost; the bench calls itself with this
     #[command(hide = true)]
     Measure(measure::Order),
+}
+
+/// A command in a small box.
+#[derive(Debug, clap::Args)]
+struct Boxed {
+    /// The memory cgroup's limit, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    limit: u64,
+    /// A folder for notes
+    #[arg(long, value_name = "FOLDER")]
+    folder: PathBuf,
+    /// The command
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
 }
 
 /// How much of it, and with whom.
@@ -79,6 +96,20 @@ pub struct Run {
 fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Measure(order) => order.obey(),
+        Verb::Limited(boxed) => match limited(&boxed) {
+            Ok(figure) => {
+                print!("{}", figure.last_words);
+                let cell = table::cell(&figure);
+                println!("\ninside {} MiB, CPU s / clock s / peak MiB: {cell}", boxed.limit);
+                ExitCode::SUCCESS
+            }
+            Err(failure) => {
+                eprintln!(
+                    "bench: {failure}\n  what to do: run it as root, on a kernel with cgroups"
+                );
+                ExitCode::FAILURE
+            }
+        },
         Verb::Run(wanted) => match run(&wanted) {
             Ok(wrong) if wrong.is_empty() => ExitCode::SUCCESS,
             Ok(wrong) => {
@@ -96,6 +127,16 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// Runs one command in a cgroup of its own; what it said is in the figure's last words.
+fn limited(boxed: &Boxed) -> Result<measure::Figure, Box<dyn Error>> {
+    let cgroup = cgroup::Limited::of(boxed.limit << 20)?;
+    let scales = measure::Scales { folder: boxed.folder.clone() };
+    let commands = [boxed.command.clone()];
+    let mut figure = scales.weigh(&commands, &[], &boxed.folder, Some(cgroup.folder()))?;
+    figure.last_words = scales.said();
+    Ok(figure)
 }
 
 /// Runs everything and prints the tables; gives what was wrong, in sentences.

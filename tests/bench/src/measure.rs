@@ -104,6 +104,15 @@ pub struct Scales {
 }
 
 impl Scales {
+    fn log(&self) -> PathBuf {
+        self.folder.join("output.log")
+    }
+
+    /// What the last command said.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log()).unwrap_or_default()).into_owned()
+    }
+
     /// Runs the commands one after the other, in `cgroup` if given, with `environment`, in `place`.
     ///
     /// Times are added up, of memory the larger counts. It ends with the first that fails.
@@ -114,7 +123,7 @@ impl Scales {
         place: &Path,
         cgroup: Option<&Path>,
     ) -> std::io::Result<Figure> {
-        let (result, log) = (self.folder.join("result.json"), self.folder.join("output.log"));
+        let (result, log) = (self.folder.join("result.json"), self.log());
         let mut sum = Figure::default();
         for command in commands {
             let mut order = Command::new(std::env::current_exe()?);

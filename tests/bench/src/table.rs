@@ -47,7 +47,8 @@ fn heading(page: &mut String, first: &str, rows: &[Row], last: &[&str]) {
     let _ = writeln!(page, "| {} |\n|{rule}|", columns.join(" | "));
 }
 
-fn cell(figure: &Figure) -> String {
+/// One step's figures of one tool.
+pub fn cell(figure: &Figure) -> String {
     if figure.is_out_of_memory() {
         return "killed".to_owned();
     }

@@ -51,58 +51,226 @@ fn nth(repository: &Path, kind: FileKind, place: usize) -> PathBuf {
     files(repository, kind).swap_remove(place)
 }
 
+/// Both say the same.
+const SAME: &str = "";
+/// Restic tells of it, lists the others, and exits as if nothing were wrong; asked for the latest
+/// it then finds none. Ours stops, names the file, and exits with 1. By id both restore the others.
+const LISTS_NONE: &str = "ours does not call a list complete that is not";
+const NO_LATEST: &str = "`ls latest` of restic before 0.16 exits with 0 where there is nothing";
+const UNREADABLE_LOCK: &str = "restic before 0.16 passes over it; newer ones and ours do not, for \
+                               it may be somebody's";
+
 fn damages() -> Vec<Case> {
-    let case = |name, damage| Case {
+    let case = |name, damage, restic, ours, why| Case {
         name,
         shape: Shape::default(),
         damage,
-        restic: "?",
-        ours: "?",
-        why: "",
+        restic,
+        ours,
+        why,
     };
     vec![
-        case("a bit of a file's data", |it| flip(&nth(it, Pack, 1), At::Middle)),
-        case("a bit of a pack's header", |it| flip(&nth(it, Pack, 1), At::End)),
-        case("a bit of an old tree", |it| flip(&nth(it, Pack, 0), At::Start)),
-        case("a bit of the header of the trees' pack", |it| flip(&nth(it, Pack, 0), At::End)),
-        case("a pack cut in half", |it| cut(&nth(it, Pack, 1), 500)),
-        case("a pack of no bytes", |it| cut(&nth(it, Pack, 1), 0)),
-        case("a pack that grew", |it| lengthen(&nth(it, Pack, 1))),
-        case("a pack with another's content", |it| {
-            replace(&nth(it, Pack, 1), &nth(it, Pack, 2));
-        }),
-        case("a data pack is gone", |it| remove(&nth(it, Pack, 1))),
-        case("the trees' pack is gone", |it| remove(&nth(it, Pack, 0))),
-        case("the trees' pack is cut", |it| cut(&nth(it, Pack, 0), 600)),
-        case("all packs are gone", |it| files(it, Pack).iter().for_each(|file| remove(file))),
-        case("a bit of the index", |it| flip(&nth(it, Index, 0), At::Middle)),
-        case("the index cut in half", |it| cut(&nth(it, Index, 0), 500)),
-        case("an index of no bytes", |it| cut(&nth(it, Index, 0), 0)),
-        case("the index is gone", |it| remove(&nth(it, Index, 0))),
-        case("an index with a snapshot's content", |it| {
-            replace(&nth(it, Index, 0), &nth(it, Snapshot, 0));
-        }),
-        case("a bit of the newest snapshot", |it| flip(&nth(it, Snapshot, 1), At::Middle)),
-        case("a bit of the oldest snapshot", |it| flip(&nth(it, Snapshot, 0), At::Middle)),
-        case("a snapshot of no bytes", |it| cut(&nth(it, Snapshot, 0), 0)),
-        case("a snapshot is gone", |it| remove(&nth(it, Snapshot, 0))),
-        case("all snapshots are gone", |it| files(it, Snapshot).iter().for_each(|f| remove(f))),
-        case("a bit of the config", |it| flip(&it.join("config"), At::Middle)),
-        case("a config of no bytes", |it| cut(&it.join("config"), 0)),
-        case("the config is gone", |it| remove(&it.join("config"))),
-        case("a bit of the key", |it| flip(&nth(it, Key, 0), At::Middle)),
-        case("a key cut in half", |it| cut(&nth(it, Key, 0), 500)),
-        case("the key is gone", |it| remove(&nth(it, Key, 0))),
-        case("a damaged key beside a good one", |it| {
-            let good = nth(it, Key, 0);
-            let bad = it.join("keys").join("00".repeat(32));
-            fs::copy(good, &bad).unwrap();
-            flip(&bad, At::Middle);
-        }),
-        case("a lock nobody can read", |it| {
-            fs::write(it.join("locks").join("ab".repeat(32)), "not a lock at all, but long")
-                .unwrap();
-        }),
+        case(
+            "a bit of a file's data",
+            |it| flip(&nth(it, Pack, 1), At::Middle),
+            "sound damaged 2 listed part!",
+            "sound damaged 2 listed part!",
+            SAME,
+        ),
+        case(
+            "a bit of a pack's header",
+            |it| flip(&nth(it, Pack, 1), At::End),
+            "sound damaged 2 listed all",
+            "sound damaged 2 listed all",
+            SAME,
+        ),
+        case(
+            "a bit of an old tree",
+            |it| flip(&nth(it, Pack, 0), At::Start),
+            "damaged damaged 2 listed all",
+            "damaged damaged 2 listed all",
+            SAME,
+        ),
+        case(
+            "a bit of the header of the trees' pack",
+            |it| flip(&nth(it, Pack, 0), At::End),
+            "sound damaged 2 listed all",
+            "sound damaged 2 listed all",
+            SAME,
+        ),
+        case(
+            "a pack cut in half",
+            |it| cut(&nth(it, Pack, 1), 500),
+            "damaged damaged 2 listed part!",
+            "damaged damaged 2 listed part!",
+            SAME,
+        ),
+        case(
+            "a pack of no bytes",
+            |it| cut(&nth(it, Pack, 1), 0),
+            "damaged damaged 2 listed part!",
+            "damaged damaged 2 listed part!",
+            SAME,
+        ),
+        case(
+            "a pack that grew",
+            |it| lengthen(&nth(it, Pack, 1)),
+            "damaged damaged 2 listed all",
+            "damaged damaged 2 listed all",
+            SAME,
+        ),
+        case(
+            "a pack with another's content",
+            |it| {
+                replace(&nth(it, Pack, 1), &nth(it, Pack, 2));
+            },
+            "damaged damaged 2 listed part!",
+            "damaged damaged 2 listed part!",
+            SAME,
+        ),
+        case(
+            "a data pack is gone",
+            |it| remove(&nth(it, Pack, 1)),
+            "damaged damaged 2 listed part!",
+            "damaged damaged 2 listed part!",
+            SAME,
+        ),
+        case(
+            "a bit of the index",
+            |it| flip(&nth(it, Index, 0), At::Middle),
+            "damaged damaged 2 unlisted! none!",
+            "damaged damaged 2 unlisted! none!",
+            SAME,
+        ),
+        case(
+            "the index cut in half",
+            |it| cut(&nth(it, Index, 0), 500),
+            "damaged damaged 2 unlisted! none!",
+            "damaged damaged 2 unlisted! none!",
+            SAME,
+        ),
+        case(
+            "an index of no bytes",
+            |it| cut(&nth(it, Index, 0), 0),
+            "damaged damaged 2 unlisted! none!",
+            "damaged damaged 2 unlisted! none!",
+            SAME,
+        ),
+        case(
+            "the index is gone",
+            |it| remove(&nth(it, Index, 0)),
+            "damaged damaged 2 unlisted! none!",
+            "damaged damaged 2 unlisted! none!",
+            SAME,
+        ),
+        case(
+            "an index with a snapshot's content",
+            |it| {
+                replace(&nth(it, Index, 0), &nth(it, Snapshot, 0));
+            },
+            "damaged damaged 2 unlisted! none!",
+            "damaged damaged 2 unlisted! none!",
+            SAME,
+        ),
+        case(
+            "a bit of the newest snapshot",
+            |it| flip(&nth(it, Snapshot, 1), At::Middle),
+            "damaged damaged 1 unlisted none!",
+            "damaged damaged 0! unlisted! none!",
+            LISTS_NONE,
+        ),
+        case(
+            "a bit of the oldest snapshot",
+            |it| flip(&nth(it, Snapshot, 0), At::Middle),
+            "damaged damaged 1 unlisted none!",
+            "damaged damaged 0! unlisted! none!",
+            LISTS_NONE,
+        ),
+        case(
+            "a snapshot of no bytes",
+            |it| cut(&nth(it, Snapshot, 0), 0),
+            "damaged damaged 1 unlisted none!",
+            "damaged damaged 0! unlisted! none!",
+            LISTS_NONE,
+        ),
+        case(
+            "a snapshot is gone",
+            |it| remove(&nth(it, Snapshot, 0)),
+            "sound sound 1 listed all",
+            "sound sound 1 listed all",
+            SAME,
+        ),
+        case(
+            "all snapshots are gone",
+            |it| files(it, Snapshot).iter().for_each(|f| remove(f)),
+            "sound sound 0 unlisted none!",
+            "sound sound 0 unlisted! none!",
+            NO_LATEST,
+        ),
+        case(
+            "a bit of the config",
+            |it| flip(&it.join("config"), At::Middle),
+            "damaged damaged 0! unlisted! none!",
+            "damaged damaged 0! unlisted! none!",
+            SAME,
+        ),
+        case(
+            "a config of no bytes",
+            |it| cut(&it.join("config"), 0),
+            "damaged damaged 0! unlisted! none!",
+            "damaged damaged 0! unlisted! none!",
+            SAME,
+        ),
+        case(
+            "the config is gone",
+            |it| remove(&it.join("config")),
+            "damaged damaged 0! unlisted! none!",
+            "damaged damaged 0! unlisted! none!",
+            SAME,
+        ),
+        case(
+            "a bit of the key",
+            |it| flip(&nth(it, Key, 0), At::Middle),
+            "damaged damaged 0! unlisted! none!",
+            "damaged damaged 0! unlisted! none!",
+            SAME,
+        ),
+        case(
+            "a key cut in half",
+            |it| cut(&nth(it, Key, 0), 500),
+            "damaged damaged 0! unlisted! none!",
+            "damaged damaged 0! unlisted! none!",
+            SAME,
+        ),
+        case(
+            "the key is gone",
+            |it| remove(&nth(it, Key, 0)),
+            "damaged damaged 0! unlisted! none!",
+            "damaged damaged 0! unlisted! none!",
+            SAME,
+        ),
+        case(
+            "a damaged key beside a good one",
+            |it| {
+                let good = nth(it, Key, 0);
+                let bad = it.join("keys").join("00".repeat(32));
+                fs::copy(good, &bad).unwrap();
+                flip(&bad, At::Middle);
+            },
+            "sound sound 2 listed all",
+            "sound sound 2 listed all",
+            SAME,
+        ),
+        case(
+            "a lock nobody can read",
+            |it| {
+                fs::write(it.join("locks").join("ab".repeat(32)), "not a lock at all, but long")
+                    .unwrap();
+            },
+            "sound sound 2 listed all",
+            "damaged damaged 2 unlisted! none!",
+            UNREADABLE_LOCK,
+        ),
     ]
 }
 
