@@ -99,8 +99,8 @@ impl Journal {
         });
     }
 
-    /// A large file begins to be read. Gives what is known of its beginning: chunks that `is_stored`
-    /// says are still there.
+    /// A large file begins to be read. Gives what is known of its beginning: chunks that are still
+    /// there, as `is_stored` says.
     pub(super) fn part_begins(
         &self,
         path: &Path,
