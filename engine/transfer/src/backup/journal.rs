@@ -51,7 +51,7 @@ pub(super) struct Journal {
     parts: Mutex<Option<Parts>>,
 }
 
-/// All files of a journal. The one that is locked goes last: whoever finds it finds all others.
+/// All files of a journal. The one that is locked goes last.
 const FILES: [&str; 5] = ["files", "before", "part0", "part1", "packs"];
 
 /// Where the journal of a set is.
@@ -99,8 +99,8 @@ impl Journal {
         });
     }
 
-    /// A large file begins to be read. Gives what is known of its beginning: chunks that `is_stored`
-    /// says are still there.
+    /// A large file begins to be read. Gives what is known of its beginning: chunks that are still
+    /// there, as `is_stored` says.
     pub(super) fn part_begins(
         &self,
         path: &Path,
