@@ -112,6 +112,11 @@ fn rustflags(
         // through libc fail on files over 2 GiB and on inode numbers over 32 bits (EOVERFLOW).
         flags.push("--cfg=gnu_file_offset_bits64".into());
     }
+    if target.triple.starts_with("aarch64") {
+        // Without it `aes` only knows how to do without the AES extension; with it, it looks at
+        // run time whether the processor has one.
+        flags.push("--cfg=aes_armv8".into());
+    }
     flags.push(format!("-Clink-arg=-Wl,-z,max-page-size={}", target.page_bytes_max).into());
     if target.linking == Linking::Static {
         flags.push("-Ctarget-feature=+crt-static".into());

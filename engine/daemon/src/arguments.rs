@@ -1,11 +1,14 @@
 //! What the user typed, and nothing the world had to be asked for.
 
 mod upkeep;
+mod whole;
 
 pub use upkeep::{Diff, Dump, Find, Forget, KeyCommand, Prune, Stats, Tag, TagList};
+pub use whole::{Check, Compression, Copy, FromRepository, Init, RepairCommand, RepairSnapshots};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Backup that survives the NAS.
 #[derive(Debug, Parser)]
@@ -52,9 +55,17 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "RATE", value_parser = rate())]
     pub limit_download: Option<u32>,
 
+    /// Wait so long for a lock that another program holds, such as 30m or 2h
+    #[arg(long, global = true, value_name = "DURATION", value_parser = upkeep::duration)]
+    pub retry_lock: Option<Duration>,
+
     /// How much memory to use, such as 64M; without it, what suits this computer
     #[arg(long, global = true, value_name = "SIZE")]
     pub memory: Option<String>,
+
+    /// How hard to compress what is stored; a repository of version 1 is never compressed
+    #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "auto")]
+    pub compression: Compression,
 
     #[command(subcommand)]
     pub command: Command,
@@ -67,7 +78,7 @@ pub enum Command {
     #[command(flatten)]
     OverHome(OverHome),
     #[command(flatten)]
-    OverRepository(OverRepository),
+    OverRepository(Box<OverRepository>),
 }
 
 /// Commands that talk to the daemon.
@@ -151,7 +162,7 @@ pub enum DestinationCommand {
 #[derive(Debug, Subcommand)]
 pub enum OverRepository {
     /// Make a new repository
-    Init,
+    Init(Init),
     /// Back files and folders up into a new snapshot
     Backup(Backup),
     /// List snapshots
@@ -164,11 +175,12 @@ pub enum OverRepository {
     /// Restore a snapshot into a folder
     Restore(Restore),
     /// Test whether the repository is sound
-    Check {
-        /// Read every pack, and test every byte
-        #[arg(long)]
-        read_data: bool,
-    },
+    Check(Check),
+    /// Save what can be saved of a damaged repository
+    #[command(subcommand)]
+    Repair(RepairCommand),
+    /// Copy snapshots of another repository into this one
+    Copy(Copy),
     /// Remove locks that nobody holds any more
     Unlock {
         /// Remove those of living programs, too, and unreadable ones
@@ -184,7 +196,7 @@ pub enum OverRepository {
     Prune(Prune),
     /// How much is in the repository, and what it takes
     Stats(Stats),
-    /// Write a file, or a folder as a tar archive, to standard output
+    /// Write a file, or a folder as an archive, to standard output
     Dump(Dump),
     /// Look for files and folders in snapshots
     Find(Find),
@@ -229,6 +241,29 @@ pub struct Restore {
     /// Restore only what fits this pattern, and what is below it; may be given several times
     #[arg(short, long = "include", value_name = "PATTERN")]
     pub includes: Vec<String>,
+    /// What becomes of files that are there already: all become those of the snapshot; or those
+    /// whose size or time differs; or those that are older; or none
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub overwrite: OverwriteChoice,
+    /// Delete from restored folders what is not in the snapshot; try it with --dry-run -v first
+    #[arg(long)]
+    pub delete: bool,
+    /// Change nothing, only show what would be done
+    #[arg(long, conflicts_with = "verify")]
+    pub dry_run: bool,
+    /// Say of each thing what became of it
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// restic's words.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub enum OverwriteChoice {
+    #[default]
+    Always,
+    IfChanged,
+    IfNewer,
+    Never,
 }
 
 /// KiB a second; none at all is no rate.

@@ -8,7 +8,7 @@ impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Self {
         let code = match &error {
             TransferError::NoRepository { .. } => exit::NO_REPOSITORY,
-            TransferError::Locked { .. } => exit::LOCKED,
+            TransferError::Locked { .. } | TransferError::PruneWaits { .. } => exit::LOCKED,
             TransferError::WrongPassword { .. } => exit::WRONG_PASSWORD,
             TransferError::Pattern { .. }
             | TransferError::NothingToBackUp

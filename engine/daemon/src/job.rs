@@ -137,6 +137,7 @@ fn back_up(
         // that unchanged folders keep their trees.
         zone: jiff::tz::TimeZone::UTC,
         parent: ParentChoice::Tagged(guid_tag(guid)),
+        checkpoint_interval: engine_transfer::CHECKPOINT_INTERVAL,
         program_version: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let tell = |event: Event| match event {

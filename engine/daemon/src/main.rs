@@ -14,6 +14,7 @@
 mod access_key;
 mod adoption;
 mod arguments;
+mod cgroup;
 mod control_client;
 mod daemon;
 mod destination;
@@ -53,6 +54,6 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command {
         Command::Daemon => server::run(&world),
         Command::OverHome(command) => over_home::run(&world, command),
-        Command::OverRepository(command) => over_repository::run(&world, command),
+        Command::OverRepository(command) => over_repository::run(&world, *command),
     }
 }

@@ -1,16 +1,18 @@
 //! Commands over one repository, with restic's names, flags and exit codes.
 
 mod inspect;
+mod restore;
 mod upkeep;
+mod whole;
 
-use crate::arguments::{Backup, OverRepository, Restore};
+use crate::arguments::{Backup, OverRepository};
 use crate::failure::{Failure, exit};
 use crate::output;
 use crate::progress_bar::{ProgressBar, Reached};
 use crate::world::{World, who_we_are};
 use engine_transfer::{
-    BackupOutcome, BackupRequest, Cancel, CheckReport, CheckRequest, Event, ListedNode,
-    ParentChoice, Progress, Repository, RestoreOutcome, RestoreRequest, SnapshotInfo, Who,
+    BackupOutcome, BackupRequest, Cancel, CheckReport, Event, ListedNode, ParentChoice, Progress,
+    Reading, Repository, SnapshotInfo, Who,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -20,12 +22,14 @@ use std::sync::Mutex;
 /// Does what was asked.
 pub fn run(world: &World, command: OverRepository) -> Result<ExitCode, Failure> {
     match command {
-        OverRepository::Init => init(world),
+        OverRepository::Init(wanted) => whole::init(world, &wanted),
         OverRepository::Backup(wanted) => backup(world, wanted),
         OverRepository::Snapshots => snapshots(world),
         OverRepository::Ls { snapshot } => ls(world, &snapshot),
-        OverRepository::Restore(wanted) => restore(world, wanted),
-        OverRepository::Check { read_data } => check(world, read_data),
+        OverRepository::Restore(wanted) => restore::restore(world, wanted),
+        OverRepository::Check(wanted) => check(world, wanted.reading()),
+        OverRepository::Repair(wanted) => whole::repair(world, wanted),
+        OverRepository::Copy(wanted) => whole::copy(world, wanted),
         OverRepository::Unlock { remove_all } => upkeep::unlock(world, remove_all),
         OverRepository::Key(command) => upkeep::key(world, command),
         OverRepository::Forget(wanted) => upkeep::forget(world, wanted),
@@ -46,25 +50,18 @@ fn open(world: &World) -> Result<Repository, Failure> {
     let storage = engine_storage::open_by(world.repository()?, &world.way)?;
     let password = world.password()?;
     let repository = Repository::open(storage, &password, &who(world), &world.memory)?;
-    Ok(match &world.caches {
-        Some(caches) => repository.with_cache(caches),
+    let repository = with_caches(world, repository).with_effort(world.effort);
+    Ok(match world.lock_wait {
+        Some(wait) => repository.with_lock_patience(wait, &cancelled_by_signals()?),
         None => repository,
     })
 }
 
-fn init(world: &World) -> Result<ExitCode, Failure> {
-    let storage = engine_storage::open_by(world.repository()?, &world.way)?;
-    let password = world.password()?;
-    let repository = Repository::init(storage, &password, &who(world), &world.memory)?;
-    let id = repository.id().to_string();
-    if world.json {
-        output::json(&json!({ "message_type": "initialized", "id": id,
-            "repository": repository.location() }));
-    } else if !world.quiet {
-        output::line(&format!("repository {} made in {}", &id[..10], repository.location()));
-        output::line("without its password nothing in it can be read: keep a copy of the password");
+fn with_caches(world: &World, repository: Repository) -> Repository {
+    match &world.caches {
+        Some(caches) => repository.with_cache(caches),
+        None => repository,
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Stops the transfer in order at the first signal; a second one ends the program at once.
@@ -121,6 +118,10 @@ impl<'a> Teller<'a> {
                     eprintln!("holdfast: {}: {reason}", path.display());
                 }
             }
+            Event::Restored { action, path, bytes } => {
+                bar.0.abandon();
+                restore::show_item(self.world, action, &path, bytes);
+            }
             Event::Note(text) if !self.world.quiet && !self.world.json => eprintln!("{text}"),
             _ => (),
         }
@@ -159,6 +160,7 @@ fn backup(world: &World, wanted: Backup) -> Result<ExitCode, Failure> {
         time: jiff::Timestamp::now(),
         zone: jiff::tz::TimeZone::system(),
         parent,
+        checkpoint_interval: engine_transfer::CHECKPOINT_INTERVAL,
         program_version: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let teller = Teller::new(world);
@@ -277,77 +279,12 @@ fn ls(world: &World, text: &str) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn restore(world: &World, wanted: Restore) -> Result<ExitCode, Failure> {
-    let repository = open(world)?;
-    let snapshot = engine_transfer::find_snapshot(&repository, &wanted.snapshot)?;
-    let request = RestoreRequest {
-        target: absolute(&wanted.target)?,
-        includes: wanted.includes,
-        verify: wanted.verify,
-    };
-    let teller = Teller::new(world);
-    let cancel = cancelled_by_signals()?;
-    let result = engine_transfer::restore(
-        &repository,
-        &snapshot,
-        &request,
-        &|event| teller.tell(event),
-        &cancel,
-    );
-    teller.end(result.is_ok());
-    let outcome = result?;
-    show_restore(world, &outcome, wanted.verify);
-    if outcome.problems_total == 0 {
-        return Ok(ExitCode::SUCCESS);
-    }
-    Err(Failure::new(format!(
-        "{} things could not be restored as they were",
-        outcome.problems_total
-    ))
-    .remedy(
-        "each is named above with its reason; if the repository is damaged, \
-             `holdfast check --read-data` tells more, and an older snapshot may have them whole",
-    ))
-}
-
-fn show_restore(world: &World, outcome: &RestoreOutcome, was_verified: bool) {
-    if world.json {
-        output::json(&json!({
-            "message_type": "summary",
-            "files_restored": outcome.files,
-            "dirs": outcome.dirs,
-            "others": outcome.others,
-            "bytes_restored": outcome.bytes,
-            "files_verified": outcome.files_verified,
-            "owners_not_set": outcome.owners_not_set,
-            "problems": outcome.problems_total,
-        }));
-    } else if !world.quiet {
-        output::line(&format!(
-            "restored     {} files, {} folders, {} others, {}",
-            outcome.files,
-            outcome.dirs,
-            outcome.others,
-            output::bytes(outcome.bytes)
-        ));
-        if was_verified {
-            output::line(&format!("verified     {} files", outcome.files_verified));
-        }
-        if outcome.owners_not_set > 0 {
-            output::line(&format!(
-                "owners       {} not set: only root may give files to others",
-                outcome.owners_not_set
-            ));
-        }
-    }
-}
-
-fn check(world: &World, read_data: bool) -> Result<ExitCode, Failure> {
+fn check(world: &World, reading: Reading) -> Result<ExitCode, Failure> {
     let repository = open(world)?;
     let teller = Teller::new(world);
     let cancel = cancelled_by_signals()?;
-    let request = CheckRequest { read_data };
-    let result = engine_transfer::check(&repository, request, &|event| teller.tell(event), &cancel);
+    let result =
+        engine_transfer::check_reading(&repository, reading, &|event| teller.tell(event), &cancel);
     teller.end(result.is_ok());
     let report = result?;
     show_check(world, &report);

@@ -7,12 +7,13 @@ use engine_contract::layout::Layout;
 use engine_contract::memory::{Facts, MIB, MemoryPlan, parse_size};
 use engine_contract::{environment, memory};
 use engine_storage::{Rates, Way};
-use engine_transfer::Who;
+use engine_transfer::{Effort, Who};
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A password file is one line; a longer one is something else.
 const PASSWORD_BYTES_MAX: u64 = 4096;
@@ -27,10 +28,14 @@ pub struct World {
     pub caches: Option<PathBuf>,
     /// How to go to the repository.
     pub way: Way,
+    /// How long to wait for a lock.
+    pub lock_wait: Option<Duration>,
     /// How much memory to use.
     pub memory: MemoryPlan,
     /// Where to say that the daemon is ready.
     pub ready_descriptor: Option<RawFd>,
+    /// How hard to compress.
+    pub effort: Effort,
     /// Whether output is JSON.
     pub json: bool,
     /// Whether only errors are printed.
@@ -80,10 +85,12 @@ impl World {
                 },
                 is_patient: true,
             },
+            lock_wait: arguments.retry_lock,
             memory: memory_plan(arguments.memory.as_deref(), variable(environment::MEMORY_BYTES))?,
             ready_descriptor: variable(environment::READY_DESCRIPTOR)
                 .and_then(|value| text(value).parse().ok())
                 .filter(|descriptor| *descriptor > 2),
+            effort: arguments.compression.effort(),
             json: arguments.json,
             quiet: arguments.quiet,
             hostname: hostname(),
@@ -198,7 +205,7 @@ fn memory_plan(flag: Option<&str>, given: Option<OsString>) -> Result<MemoryPlan
     let (plan, _) = MemoryPlan::for_box(&Facts {
         ram_bytes,
         available_bytes: bytes("MemAvailable").unwrap_or(ram_bytes),
-        cgroup_limit_bytes: None,
+        cgroup_limit_bytes: crate::cgroup::memory_limit_bytes(Path::new("/"), ram_bytes),
         wish_bytes: None,
         is_32_bit: cfg!(target_pointer_width = "32"),
         steps_down: 0,

@@ -124,12 +124,14 @@ const GAIN_DIVISOR_MIN: usize = 64;
 pub struct BlobSealer {
     key: Arc<MasterKey>,
     compressor: Option<Compressor>,
+    is_for_data: bool,
 }
 
 impl BlobSealer {
     /// A sealer. `compression` is `None` in a version 1 repository, which knows no compression.
     pub fn new(key: Arc<MasterKey>, compression: Option<Compression>) -> Self {
-        Self { key, compressor: compression.map(Compressor::new) }
+        let is_for_data = compression.is_some_and(|compression| compression.is_for_data);
+        Self { key, compressor: compression.map(Compressor::new), is_for_data }
     }
 
     /// Appends the blob to `out`. `id` is the plaintext's, which the caller worked out to learn
@@ -165,6 +167,20 @@ impl BlobSealer {
         })
     }
 
+    /// Appends a blob sealed under this key, of which `payload` is what [`BlobOpener::payload`] gave
+    /// under another: what was compressed stays as it was compressed.
+    pub fn seal_payload(
+        &self,
+        blob: &SealedBlob,
+        nonce: Nonce,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<SealedBlob, BlobError> {
+        let id = blob.id;
+        self.key.seal_into(nonce, payload, out).map_err(|cause| BlobError::Crypto { id, cause })?;
+        Ok(*blob)
+    }
+
     fn compress(&mut self, kind: BlobKind, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(compressor) = &mut self.compressor else { return false };
         match kind {
@@ -172,6 +188,7 @@ impl BlobSealer {
             BlobKind::Tree => {
                 compressor.compress_into(plaintext, out, Compressor::bytes_max(plaintext.len()))
             }
+            BlobKind::Data if !self.is_for_data => false,
             BlobKind::Data if compress::looks_incompressible(plaintext) => false,
             BlobKind::Data => {
                 let bytes_max = plaintext.len() - plaintext.len() / GAIN_DIVISOR_MIN;
@@ -227,6 +244,23 @@ impl BlobOpener {
         Ok(plaintext)
     }
 
+    /// What was sealed, decrypted and verified, but still compressed if the blob is: to be sealed
+    /// again under another key. However long the blob is, no more than a window of its plaintext is
+    /// held.
+    pub fn payload<'a>(
+        &mut self,
+        blob: &SealedBlob,
+        sealed: &'a mut [u8],
+    ) -> Result<&'a [u8], BlobError> {
+        {
+            let mut reader = self.open_stream(blob, sealed)?;
+            let read = io::copy(&mut reader, &mut io::sink());
+            read.map_err(|error| unread(blob.id, error))?;
+        }
+        let end = sealed.len() - (OVERHEAD_BYTES - NONCE_BYTES);
+        Ok(&sealed[NONCE_BYTES..end])
+    }
+
     /// A reader of a blob's plaintext that holds no more than a window of it, for folders of
     /// millions of files. Length and sum are verified where it ends: an error there means that what
     /// was read before is not to be believed.
@@ -243,6 +277,17 @@ impl BlobOpener {
             Source::Plain(opened)
         };
         Ok(BlobReader { source, blob: *blob, hasher: Some(Hasher::new()), bytes: 0 })
+    }
+}
+
+/// The error within the one a reader must give.
+fn unread(id: Id, error: io::Error) -> BlobError {
+    match error.downcast::<BlobError>() {
+        Ok(cause) => cause,
+        Err(_) => {
+            let cause = DecompressError::Damaged { reason: "broken frame" };
+            BlobError::Decompress { id, cause }
+        }
     }
 }
 
@@ -360,6 +405,41 @@ mod tests {
         assert_eq!(seal(BlobKind::Data, &plaintext).0.uncompressed_length, None);
         assert!(seal(BlobKind::Tree, &plaintext).0.uncompressed_length.is_some());
         assert_eq!(seal(BlobKind::Tree, b"").0.uncompressed_length, None);
+    }
+
+    #[test]
+    fn a_blob_is_sealed_under_another_key_without_being_compressed_again() {
+        let other = Arc::new(MasterKey::from_bytes(&[9; MASTER_KEY_BYTES]).unwrap());
+        let sealer = BlobSealer::new(other.clone(), None);
+        let mut opener = BlobOpener::new(key(), 1);
+        for plaintext in [vec![b'a'; 700_000], noise(100_000, 3), Vec::new()] {
+            let (blob, mut sealed) = seal(BlobKind::Data, &plaintext);
+            let mut damaged = sealed.clone();
+            let mut moved = Vec::new();
+            let payload = opener.payload(&blob, &mut sealed).unwrap();
+            let again = sealer.seal_payload(&blob, [2; 16], payload, &mut moved).unwrap();
+            assert_eq!((again, moved.len()), (blob, sealed.len()));
+            let mut others = BlobOpener::new(other.clone(), ROOM);
+            assert!(others.open(&blob, &mut moved).unwrap() == plaintext);
+            damaged[20] ^= 1;
+            assert!(opener.payload(&blob, &mut damaged).is_err());
+            let lies = SealedBlob { id: Id::of(b"other"), ..blob };
+            let mut sealed = seal(BlobKind::Data, &plaintext).1;
+            let refused = opener.payload(&lies, &mut sealed);
+            assert!(matches!(refused, Err(BlobError::Content { .. })));
+        }
+    }
+
+    #[test]
+    fn with_no_effort_trees_are_compressed_and_data_is_not() {
+        let compression = crate::compress::Effort::Off.compression();
+        let mut sealer = BlobSealer::new(key(), Some(compression));
+        let plaintext = vec![b'a'; 10_000];
+        for (kind, is_compressed) in [(BlobKind::Data, false), (BlobKind::Tree, true)] {
+            let id = Id::of(&plaintext);
+            let blob = sealer.seal(kind, id, [1; 16], &plaintext, &mut Vec::new()).unwrap();
+            assert_eq!(blob.uncompressed_length.is_some(), is_compressed);
+        }
     }
 
     #[test]

@@ -36,7 +36,8 @@ impl<'a> BlobStream<'a> {
     ) -> Result<Self, BlobError> {
         let crypto = |cause| BlobError::Crypto { id: Id::ZERO, cause };
         let sealing = key.seal_stream(nonce).map_err(crypto)?;
-        let encoder = compression.map(|compression| {
+        let is_for_kind = |c: &Compression| kind == BlobKind::Tree || c.is_for_data;
+        let encoder = compression.filter(is_for_kind).map(|compression| {
             let mut encoder = Encoder::new(compression.level)?;
             encoder.set_parameter(CParameter::WindowLog(compression.window_log))?;
             Ok(encoder)

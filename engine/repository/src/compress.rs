@@ -20,11 +20,42 @@ pub struct Compression {
     pub level: i32,
     /// The window's size as a power of two, up to [`WINDOW_LOG_MAX`].
     pub window_log: u32,
+    /// Whether pieces of files are compressed; trees and whole files always are.
+    pub is_for_data: bool,
 }
 
 impl Default for Compression {
     fn default() -> Self {
-        Self { level: LEVEL, window_log: WINDOW_LOG }
+        Self { level: LEVEL, window_log: WINDOW_LOG, is_for_data: true }
+    }
+}
+
+/// How hard to try, in restic's words. The format does not care: all are read alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// Level 3 for all that does not look like noise.
+    #[default]
+    Auto,
+    /// Trees and indexes only, at level 3.
+    Off,
+    /// Level 1.
+    Fastest,
+    /// Level 7: half as fast as level 3.
+    Better,
+    /// Level 15: a tenth as fast as level 3.
+    Max,
+}
+
+impl Effort {
+    /// The settings.
+    pub fn compression(self) -> Compression {
+        let level = match self {
+            Self::Fastest => 1,
+            Self::Auto | Self::Off => LEVEL,
+            Self::Better => 7,
+            Self::Max => 15,
+        };
+        Compression { level, is_for_data: self != Self::Off, ..Compression::default() }
     }
 }
 
@@ -231,6 +262,26 @@ pub(crate) mod tests {
         decompressor.decompress_into(&frame, &mut back, text.len()).unwrap();
         assert_eq!(back, text);
         assert!(decompressor.decompress_into(&frame, &mut back, text.len() - 1).is_err());
+    }
+
+    #[test]
+    fn more_effort_makes_it_smaller_and_all_of_it_is_read_alike() {
+        let words: Vec<_> = noise(1 << 12, 3).chunks(5).map(<[u8]>::to_vec).collect();
+        let mut text = Vec::new();
+        for place in noise(200_000, 5) {
+            text.extend_from_slice(&words[usize::from(place) * 3]);
+        }
+        let mut lengths = Vec::new();
+        for effort in [Effort::Fastest, Effort::Auto, Effort::Better, Effort::Max] {
+            let (mut out, mut back) = (Vec::new(), Vec::new());
+            let mut compressor = Compressor::new(effort.compression());
+            assert!(compressor.compress_into(&text, &mut out, text.len()));
+            Decompressor::new().decompress_into(&out, &mut back, text.len()).unwrap();
+            assert!(back == text);
+            lengths.push(out.len());
+        }
+        assert!(lengths[0] > lengths[3], "{lengths:?}");
+        assert_eq!(Effort::Off.compression().level, LEVEL);
     }
 
     #[test]

@@ -2,9 +2,12 @@
 //!
 //! Sealed, but never compressed. Fields of other programs are tolerated.
 
+use crate::chunker::{Chunker, GearChunker, GearTable, RabinChunker, TABLE_BYTES};
 use crate::crypto::{CryptoError, MasterKey, Nonce};
 use crate::id::Id;
 use crate::polynomial::Polynomial;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 
 /// A config has never more bytes of JSON: 64 KiB.
 const CONFIG_BYTES_MAX: usize = 64 << 10;
@@ -12,7 +15,7 @@ const CONFIG_BYTES_MAX: usize = 64 << 10;
 /// The format's version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
-    /// Of restic before 0.14: no compression. Read and continued, never made.
+    /// Of restic before 0.14: no compression. Made only for those who ask for it.
     V1,
     /// With compression. What we make.
     V2,
@@ -34,8 +37,19 @@ impl serde::Serialize for Version {
     }
 }
 
+/// How files of a repository are cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cutting {
+    /// As restic cuts, by the polynomial.
+    Rabin,
+    /// By our own chunker, its table made from the master key.
+    Gear,
+    /// By our own chunker with the table of another repository, so that both cut alike.
+    GearOf(Box<GearTable>),
+}
+
 /// What a config says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The format's version.
     pub version: Version,
@@ -43,6 +57,23 @@ pub struct Config {
     pub id: Id,
     /// What restic's chunker cuts by.
     pub chunker_polynomial: Polynomial,
+    /// How we cut.
+    pub cutting: Cutting,
+}
+
+/// The first version of our own chunker.
+const GEAR: &str = "gear-1";
+
+/// The fields of ours are passed over by restic, which never writes a config anew.
+#[derive(serde::Serialize)]
+struct Written {
+    version: Version,
+    id: Id,
+    chunker_polynomial: Polynomial,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holdfast_chunker: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holdfast_gear_table: Option<String>,
 }
 
 /// Why a config cannot be used.
@@ -79,24 +110,64 @@ impl ConfigError {
 }
 
 impl Config {
-    /// The config of a new repository; `id` holds 32 random bytes.
+    /// The config of a new repository, cut by our own chunker; `id` holds 32 random bytes.
     pub fn new(id: Id, chunker_polynomial: Polynomial) -> Self {
-        Self { version: Version::V2, id, chunker_polynomial }
+        Self { version: Version::V2, id, chunker_polynomial, cutting: Cutting::Gear }
+    }
+
+    /// The chunker of the repository of this config and key. Making one works out tables.
+    pub fn chunker(&self, key: &MasterKey) -> Chunker {
+        match &self.cutting {
+            Cutting::Rabin => Chunker::Rabin(Box::new(RabinChunker::new(self.chunker_polynomial))),
+            Cutting::Gear => Chunker::Gear(Box::new(GearChunker::new(key))),
+            Cutting::GearOf(table) => Chunker::Gear(Box::new(GearChunker::by(table))),
+        }
+    }
+
+    /// How another repository must cut to cut as this one does. The key stays here: a table made of
+    /// it goes, from which nobody learns the key.
+    pub fn cutting_for_another(&self, key: &MasterKey) -> Cutting {
+        match &self.cutting {
+            Cutting::Gear => Cutting::GearOf(Box::new(GearTable::of_key(key))),
+            same => same.clone(),
+        }
+    }
+
+    /// Whether files are cut alike in two repositories, so that one finds the chunks of the other.
+    pub fn cuts_like(&self, key: &MasterKey, other: &Self, other_key: &MasterKey) -> bool {
+        match (self.cutting_for_another(key), other.cutting_for_another(other_key)) {
+            (Cutting::Rabin, Cutting::Rabin) => self.chunker_polynomial == other.chunker_polynomial,
+            (ours, theirs) => ours == theirs,
+        }
     }
 
     /// The file.
     pub fn seal(&self, key: &MasterKey, nonce: Nonce) -> Result<Vec<u8>, ConfigError> {
+        let written = Written {
+            version: self.version,
+            id: self.id,
+            chunker_polynomial: self.chunker_polynomial,
+            holdfast_chunker: (self.cutting != Cutting::Rabin).then_some(GEAR),
+            holdfast_gear_table: match &self.cutting {
+                Cutting::GearOf(table) => Some(BASE64.encode(table.to_bytes())),
+                _ => None,
+            },
+        };
         let mut file = Vec::new();
-        key.seal_into(nonce, &serde_json::to_vec(self)?, &mut file)?;
+        key.seal_into(nonce, &serde_json::to_vec(&written)?, &mut file)?;
         Ok(file)
     }
 
     /// What the file says; it is decrypted where it stands.
     pub fn open(file: &mut [u8], key: &MasterKey) -> Result<Self, ConfigError> {
         #[derive(serde::Deserialize)]
-        struct Written {
+        struct Read {
             id: Id,
             chunker_polynomial: Polynomial,
+            #[serde(default)]
+            holdfast_chunker: serde_json::Value,
+            #[serde(default)]
+            holdfast_gear_table: serde_json::Value,
         }
         #[derive(serde::Deserialize)]
         struct OnlyVersion {
@@ -112,8 +183,22 @@ impl Config {
             2 => Version::V2,
             version => return Err(ConfigError::Version { version }),
         };
-        let Written { id, chunker_polynomial } = serde_json::from_slice(json)?;
-        Ok(Self { version, id, chunker_polynomial })
+        let read: Read = serde_json::from_slice(json)?;
+        let cutting = cutting(&read.holdfast_chunker, &read.holdfast_gear_table);
+        Ok(Self { version, id: read.id, chunker_polynomial: read.chunker_polynomial, cutting })
+    }
+}
+
+/// What we do not know is cut as restic cuts, which is never wrong.
+fn cutting(chunker: &serde_json::Value, table: &serde_json::Value) -> Cutting {
+    if chunker != GEAR {
+        return Cutting::Rabin;
+    }
+    let Some(text) = table.as_str() else { return Cutting::Gear };
+    let bytes = BASE64.decode(text).ok();
+    match bytes.and_then(|bytes| <[u8; TABLE_BYTES]>::try_from(bytes).ok()) {
+        Some(bytes) => Cutting::GearOf(Box::new(GearTable::from_bytes(&bytes))),
+        None => Cutting::Rabin,
     }
 }
 
@@ -135,7 +220,8 @@ mod tests {
     #[test]
     fn a_config_survives_being_written_and_read_and_looks_like_restics() {
         let polynomial = Polynomial::new(0x3d_a335_8b4d_c173).unwrap();
-        let config = Config::new(Id::of(b"abc"), polynomial);
+        let ours = Config::new(Id::of(b"abc"), polynomial);
+        let config = Config { cutting: Cutting::Rabin, ..ours };
         let mut file = config.seal(&key(), [3; 16]).unwrap();
         assert_eq!(Config::open(&mut file.clone(), &key()).unwrap(), config);
         let json = key().open_in_place(&mut file).unwrap().to_vec();
@@ -158,5 +244,42 @@ mod tests {
         assert!(matches!(with(3, "x"), Err(ConfigError::Version { version: 3 })));
         assert!(matches!(with(2, "3da3358b4dc172"), Err(ConfigError::Json(_))));
         assert!(matches!(read("{}"), Err(ConfigError::Json(_))));
+    }
+
+    #[test]
+    fn how_files_are_cut_is_remembered_and_can_be_shared_without_the_key() {
+        let polynomial = Polynomial::new(0x3d_a335_8b4d_c173).unwrap();
+        let ours = Config::new(Id::of(b"abc"), polynomial);
+        let other_key = MasterKey::from_bytes(&[9; MASTER_KEY_BYTES]).unwrap();
+        let shared = Config { cutting: ours.cutting_for_another(&key()), ..ours.clone() };
+        let restics = Config { cutting: Cutting::Rabin, ..ours.clone() };
+        for config in [&ours, &shared, &restics] {
+            let mut file = config.seal(&key(), [3; 16]).unwrap();
+            assert_eq!(&Config::open(&mut file, &key()).unwrap(), config);
+        }
+        assert_eq!(shared.cutting_for_another(&other_key), shared.cutting);
+        assert!(ours.cuts_like(&key(), &shared, &other_key));
+        assert!(!ours.cuts_like(&key(), &ours, &other_key));
+        assert!(restics.cuts_like(&key(), &restics, &other_key));
+        assert!(!restics.cuts_like(&key(), &ours, &key()));
+        let file = crate::compress::tests::noise(6 << 20, 3);
+        let cut = |config: &Config, key: &MasterKey| config.chunker(key).next_cut(&file);
+        assert_eq!(cut(&shared, &other_key), cut(&ours, &key()));
+        assert_ne!(cut(&ours, &other_key), cut(&ours, &key()));
+    }
+
+    #[test]
+    fn a_chunker_we_do_not_know_is_taken_for_restics() {
+        let id = Id::of(b"abc");
+        let with = |field: &str| {
+            let polynomial = "3da3358b4dc173";
+            let start = format!(r#"{{"version":2,"id":"{id}","chunker_polynomial":"{polynomial}""#);
+            read(&format!("{start}{field}}}")).unwrap().cutting
+        };
+        assert_eq!(with(""), Cutting::Rabin);
+        assert_eq!(with(r#","holdfast_chunker":"gear-1""#), Cutting::Gear);
+        for other in [r#""gear-2""#, "7", r#""gear-1","holdfast_gear_table":"AAAA""#] {
+            assert_eq!(with(&format!(r#","holdfast_chunker":{other}"#)), Cutting::Rabin, "{other}");
+        }
     }
 }

@@ -136,48 +136,49 @@ impl<'de> serde::Deserialize<'de> for Id {
 
 /// Computes an [`Id`] from bytes that come piece by piece.
 ///
-/// 32-bit ARM has no fast path in `sha2`, so there it is ring's assembly.
+/// Hardware is used where it is found at run time: SHA-NI by `sha2`; on ARM, where `sha2` has no
+/// fast path, NEON and the SHA extension by ring.
 #[derive(Clone)]
 pub struct Hasher(Backend);
 
-#[cfg(not(target_arch = "arm"))]
+#[cfg(not(any(target_arch = "arm", target_arch = "aarch64")))]
 type Backend = sha2::Sha256;
-#[cfg(target_arch = "arm")]
+#[cfg(any(target_arch = "arm", target_arch = "aarch64"))]
 type Backend = ring::digest::Context;
 
 impl Hasher {
     /// A hasher that has seen nothing.
-    #[cfg(not(target_arch = "arm"))]
+    #[cfg(not(any(target_arch = "arm", target_arch = "aarch64")))]
     pub fn new() -> Self {
         Self(<sha2::Sha256 as sha2::Digest>::new())
     }
 
     /// A hasher that has seen nothing.
-    #[cfg(target_arch = "arm")]
+    #[cfg(any(target_arch = "arm", target_arch = "aarch64"))]
     pub fn new() -> Self {
         Self(ring::digest::Context::new(&ring::digest::SHA256))
     }
 
     /// Takes in the next bytes.
-    #[cfg(not(target_arch = "arm"))]
+    #[cfg(not(any(target_arch = "arm", target_arch = "aarch64")))]
     pub fn update(&mut self, bytes: &[u8]) {
         sha2::Digest::update(&mut self.0, bytes);
     }
 
     /// Takes in the next bytes.
-    #[cfg(target_arch = "arm")]
+    #[cfg(any(target_arch = "arm", target_arch = "aarch64"))]
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// The id of all bytes taken in.
-    #[cfg(not(target_arch = "arm"))]
+    #[cfg(not(any(target_arch = "arm", target_arch = "aarch64")))]
     pub fn finish(self) -> Id {
         Id(sha2::Digest::finalize(self.0).into())
     }
 
     /// The id of all bytes taken in.
-    #[cfg(target_arch = "arm")]
+    #[cfg(any(target_arch = "arm", target_arch = "aarch64"))]
     pub fn finish(self) -> Id {
         let mut bytes = [0; Id::BYTES];
         bytes.copy_from_slice(self.0.finish().as_ref());

@@ -36,7 +36,7 @@ pub mod unpacked;
 pub use blob::{BlobKind, BlobOpener, BlobSealer, PackedBlob, SealedBlob};
 pub use blob_stream::BlobStream;
 pub use chunker::{Chunker, ChunkerKind};
-pub use config::{Config, Version};
+pub use config::{Config, Cutting, Version};
 pub use crypto::{MasterKey, Nonce};
 pub use file::FileKind;
 pub use id::{Hasher, Id};

@@ -115,6 +115,13 @@ impl PackBuilder {
         self.bytes
     }
 
+    /// Whether it is time to finish it: it has the size packs are filled up to, or its header has
+    /// no room for one more blob, as with hundreds of thousands of tiny ones.
+    pub fn is_full(&self) -> bool {
+        let header_bytes = self.header_bytes + ENTRY_COMPRESSED_BYTES as u32;
+        self.bytes >= PACK_BYTES_TARGET || header_bytes > HEADER_BYTES_MAX
+    }
+
     /// The blobs so far.
     pub fn blobs(&self) -> &[PackedBlob] {
         &self.blobs
@@ -317,6 +324,24 @@ mod tests {
             let refused = read_tail(&key(), &mut file, size).unwrap_err();
             assert!(matches!(refused, PackError::Entry { .. }), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_pack_of_tiny_blobs_is_full_when_its_header_is_and_is_read_back() {
+        let mut builder = PackBuilder::new(BlobKind::Data);
+        let length = OVERHEAD_BYTES as u32;
+        let tiny =
+            SealedBlob { kind: BlobKind::Data, length, uncompressed_length: None, ..blob(1) };
+        while !builder.is_full() {
+            builder.add(tiny).unwrap();
+        }
+        assert_eq!(builder.add(tiny), Err(PackError::Full));
+        assert!(builder.bytes() < PACK_BYTES_TARGET);
+        let mut tail = Vec::new();
+        let size = u64::from(builder.bytes());
+        let blobs = builder.finish(&key(), [3; 16], &mut tail).unwrap();
+        let size = size + tail.len() as u64;
+        assert_eq!(read_tail(&key(), &mut tail, size), Ok(PackTail::Blobs(blobs)));
     }
 
     #[test]

@@ -10,26 +10,40 @@
 //! are known. The snapshot is written when everything else is. Whoever fails says so to all; every
 //! queue then runs dry, and what was packed is indexed, so that the next run finds it.
 
+mod catalogue;
+mod checkpoint;
 mod collect;
 mod content;
+mod digest;
+mod journal;
+mod lazy_index;
 mod node;
 mod pack;
 mod parent;
 mod progress;
 mod read;
+mod reuse;
 mod seal;
 pub(crate) mod select;
 mod shared;
+mod stop;
 mod walk;
 
-use crate::blobs::Fetcher;
-use crate::browse::{newest_like, path_text};
-use crate::index::Index;
+use crate::browse::{Parents, parents_like, path_text};
+use crate::errors::sentence;
 use crate::locks::HeldLock;
+use crate::repository::now;
 use crate::{Cancel, Event, Repository, Result, TransferError};
-use collect::Step;
-use crossbeam_channel::bounded;
-use engine_repository::{Chunker, FileKind, Id, Snapshot, Time};
+use catalogue::{Catalogue, Draft};
+pub use checkpoint::CHECKPOINT_INTERVAL;
+use checkpoint::Checkpoints;
+pub(crate) use checkpoint::{PARENTS_MAX, is_checkpoint};
+use collect::{Collector, Step};
+use crossbeam_channel::{Sender, bounded};
+use engine_repository::{FileKind, Id, Snapshot, Summary, Time};
+use journal::{FinishedFiles, Journal};
+use lazy_index::LazyIndex;
+use pack::Packer;
 use progress::{Meter, Totals};
 use seal::{Added, Job};
 use select::{Branch, Patterns};
@@ -37,6 +51,8 @@ use shared::Shared;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use stop::Pulse;
 use walk::Walker;
 
 /// Chunks that wait for a worker, beyond what the memory plan allows anyway.
@@ -45,8 +61,8 @@ const JOBS_WAITING_MAX: usize = 64;
 const STEPS_WAITING_MAX: usize = 1024;
 /// Sealed blobs that wait for the packer.
 const SEALED_WAITING_MAX: usize = 64;
-/// Full packs that wait for the disk.
-const PACKS_WAITING_MAX: usize = 2;
+/// Full packs that wait for the disk: a kill loses the one being stored and the one being filled.
+const PACKS_WAITING_MAX: usize = 0;
 /// More workers than this gain nothing on the boxes we are for.
 const WORKERS_MAX: usize = 8;
 /// Only the first problems are kept; all are counted and told as events.
@@ -72,6 +88,8 @@ pub struct BackupRequest {
     pub zone: jiff::tz::TimeZone,
     /// Which older snapshot tells what did not change.
     pub parent: ParentChoice,
+    /// How old a checkpoint may get; see [`CHECKPOINT_INTERVAL`].
+    pub checkpoint_interval: Duration,
     /// Name and version of the program, for the snapshot.
     pub program_version: String,
 }
@@ -117,6 +135,12 @@ pub struct BackupOutcome {
     pub files_unmodified: u64,
     /// Folders, all of them.
     pub dirs: u64,
+    /// Folders that were not in the parent.
+    pub dirs_new: u64,
+    /// Folders that were, and have another tree now.
+    pub dirs_changed: u64,
+    /// Folders that were, and have the tree they had.
+    pub dirs_unmodified: u64,
     /// Bytes of all files.
     pub bytes_total: u64,
     /// Bytes of files read.
@@ -151,6 +175,17 @@ pub fn backup(
     events: &(dyn Fn(Event) + Sync),
     cancel: &Cancel,
 ) -> Result<BackupOutcome> {
+    stop::stoppable(repository, request, events, cancel, &back_up)
+}
+
+fn back_up(
+    repository: &Repository,
+    request: &BackupRequest,
+    pulse: &Pulse,
+    events: &(dyn Fn(Event) + Sync),
+    cancel: &Cancel,
+) -> Result<BackupOutcome> {
+    let begun = now();
     let branch = Branch::of_paths(&request.paths)?;
     let excludes = Patterns::new(&request.excludes)?;
     for path in &request.paths {
@@ -159,18 +194,63 @@ pub fn backup(
     }
     let lock = HeldLock::acquire(repository, false)?;
     // Snapshots first, then the index: a parent listed here has all its blobs in what is loaded.
-    let parent = newest_like(repository, request)?;
-    let index = Index::load(repository)?;
-    let shared = Shared::new(repository, &index, &lock, cancel);
-    let parent_tree = parent.as_ref().map(|(_, snapshot)| snapshot.tree);
-    let run = Run { request, branch: &branch, excludes: &excludes, parent_tree };
-    let (mut outcome, tree) = run.all_threads(&shared, events);
-    shared.verdict()?;
-    let Some(tree) = tree else { return Err(TransferError::Cancelled) };
-    outcome.tree = tree;
-    outcome.parent = parent.map(|(id, _)| id);
-    outcome.snapshot = save_snapshot(repository, request, &outcome)?;
+    let parents = parents_like(repository, request)?;
+    let index = LazyIndex::of(repository, cancel);
+    journal::adopt_packs(repository, &index)?;
+    let (journal, mut finished) = Journal::begin(repository, request);
+    if request.parent == ParentChoice::None {
+        finished = FinishedFiles::default();
+    }
+    let catalogue = Catalogue::open(repository, request);
+    let draft = told(events, Draft::begin(repository, request)).flatten();
+    let shared = Shared::new(repository, &index, draft.as_ref(), &lock, journal, cancel);
+    let parent = parents.complete.as_ref().map(|(id, _)| *id);
+    let checkpoints = Checkpoints::of(request, parent);
+    let run = Run {
+        request,
+        branch: &branch,
+        excludes: &excludes,
+        parents: &parents,
+        totals: &Mutex::new(totals_of_before(catalogue.as_ref(), &parents)),
+        draft: draft.as_ref(),
+        checkpoints: &checkpoints,
+    };
+    pulse.begin();
+    let (mut outcome, tree) = run.all_threads(&shared, (catalogue, finished), events);
+    outcome.tree = shared.verdict(tree)?;
+    outcome.parent = parent;
+    // A tree that was there already is a folder that is as it was.
+    let known_trees = u64::try_from(shared.trees_left_known()).unwrap_or(0);
+    let unmodified = known_trees.min(outcome.dirs_changed);
+    outcome.dirs_changed -= unmodified;
+    outcome.dirs_unmodified += unmodified;
+    let summary = Some(summary(&outcome, begun));
+    outcome.snapshot = save_snapshot(repository, request, outcome.tree, parent, summary)?;
+    shared.journal.remove();
+    drop(shared);
+    if let Some(draft) = draft {
+        told(events, draft.finish(repository, outcome.snapshot));
+    }
+    // The snapshot is there: what could not be tidied up goes after the next.
+    let _ = checkpoints.remove_all(repository, parents.needless());
     Ok(outcome)
+}
+
+/// What came out; or nothing, and why is told: a backup is none the worse for it.
+fn told<T>(events: &(dyn Fn(Event) + Sync), result: Result<T>) -> Option<T> {
+    let tell = |error: TransferError| events(Event::Note(sentence(&error)));
+    result.map_err(tell).ok()
+}
+
+/// How much there was to do the last time, where that is known.
+fn totals_of_before(catalogue: Option<&Catalogue>, parents: &Parents) -> Totals {
+    let complete = parents.complete.as_ref();
+    let summary = complete.and_then(|(_, snapshot)| snapshot.summary.as_ref());
+    let of_summary = summary.map(|summary| catalogue::Walked {
+        files: summary.total_files_processed,
+        bytes: summary.total_bytes_processed,
+    });
+    catalogue.map(Catalogue::totals).or(of_summary).map(Totals::as_before).unwrap_or_default()
 }
 
 /// What the threads of one backup are told.
@@ -178,7 +258,10 @@ struct Run<'a> {
     request: &'a BackupRequest,
     branch: &'a Branch,
     excludes: &'a Patterns,
-    parent_tree: Option<Id>,
+    parents: &'a Parents,
+    totals: &'a Mutex<Totals>,
+    draft: Option<&'a Draft>,
+    checkpoints: &'a Checkpoints<'a>,
 }
 
 impl Run<'_> {
@@ -186,9 +269,9 @@ impl Run<'_> {
     fn all_threads(
         &self,
         shared: &Shared<'_>,
+        before: (Option<Catalogue>, FinishedFiles),
         events: &(dyn Fn(Event) + Sync),
     ) -> (BackupOutcome, Option<Id>) {
-        let totals = Mutex::new(Totals::default());
         let is_walked = AtomicBool::new(false);
         let (jobs_in, jobs_out) = bounded(JOBS_WAITING_MAX);
         let (steps_in, steps_out) = bounded(STEPS_WAITING_MAX);
@@ -196,22 +279,25 @@ impl Run<'_> {
         let (filled_in, filled_out) = bounded(PACKS_WAITING_MAX);
         let workers_max = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
-            scope.spawn(move || pack::store(shared, &filled_out));
-            scope.spawn(move || pack::pack(shared, &sealed_out, &filled_in));
+            scope.spawn(move || pack::store(shared, self.checkpoints, &filled_out));
+            scope.spawn(move || Packer::new(shared, filled_in).pack(&sealed_out));
             let workers: Vec<_> = (0..workers_max.min(WORKERS_MAX))
                 .map(|_| {
                     let (jobs, sealed) = (jobs_out.clone(), sealed_in.clone());
                     scope.spawn(move || seal::work(shared, &jobs, &sealed))
                 })
                 .collect();
-            drop((jobs_out, sealed_in));
-            let trees = jobs_in.clone();
-            let collector = scope.spawn(move || collect::collect(shared, &steps_out, &trees));
-            scope.spawn(|| {
-                let is_done = || is_walked.load(Ordering::Relaxed);
-                progress::scan(shared, self.branch, self.excludes, &totals, &is_done);
-            });
-            let mut outcome = self.walk(shared, jobs_in, steps_in, Meter::new(events, &totals));
+            drop(jobs_out);
+            let collector = Collector::new(shared, self.checkpoints, jobs_in.clone(), sealed_in);
+            let collector = scope.spawn(move || collector.collect(&steps_out));
+            if !shared::lock(self.totals).is_complete() {
+                scope.spawn(|| {
+                    let is_done = || is_walked.load(Ordering::Relaxed);
+                    progress::scan(shared, self.branch, self.excludes, self.totals, &is_done);
+                });
+            }
+            let meter = Meter::new(events, self.totals);
+            let mut outcome = self.walk(shared, before, (jobs_in, steps_in), meter);
             is_walked.store(true, Ordering::Relaxed);
             let tree = collector.join().ok().flatten();
             let added = workers.into_iter().filter_map(|worker| worker.join().ok());
@@ -227,38 +313,68 @@ impl Run<'_> {
     fn walk(
         &self,
         shared: &Shared<'_>,
-        jobs: crossbeam_channel::Sender<Job>,
-        steps: crossbeam_channel::Sender<Step>,
+        (catalogue, finished): (Option<Catalogue>, FinishedFiles),
+        (jobs, steps): (Sender<Job>, Sender<Step>),
         meter: Meter<'_>,
     ) -> BackupOutcome {
         let repository = shared.repository;
-        let config = repository.config();
-        let chunker = Chunker::for_repository(
-            repository.chunker_kind(),
-            repository.key(),
-            config.chunker_polynomial,
-        );
+        let mut maker = node::NodeMaker::new(self.request.zone.clone());
+        // A checkpoint has what the catalogue's snapshot has not.
+        let parent = self.parents.only().map(|(id, _)| *id);
+        let records = catalogue.and_then(|catalogue| {
+            catalogue.believed(repository, parent, &mut |names| maker.agrees(names))
+        });
         let mut walker = Walker {
             shared,
             excludes: self.excludes,
-            maker: node::NodeMaker::new(self.request.zone.clone()),
-            reader: read::FileReader::new(shared, chunker, jobs),
-            parents: Fetcher::new(repository, shared.index),
+            maker,
+            reader: read::FileReader::new(shared, repository.chunker(), jobs),
+            parents: parent::Parents::new(shared),
+            reuse: reuse::Reuse::of(records),
+            finished,
             steps,
             meter,
             outcome: BackupOutcome::default(),
+            is_unsettled: false,
         };
         // Stopped or not: what was seen is told, and the queues end here.
-        let _ = walker.walk(self.branch, self.parent_tree);
+        let _ = walker.walk(self.branch, &self.parents.trees());
         walker.meter.tell();
+        if let Some(draft) = self.draft {
+            let (names, totals) = (walker.maker.names(), walker.meter.walked());
+            draft.walked(names, totals, walker.reuse.records_bytes());
+        }
         walker.outcome
+    }
+}
+
+/// What restic shows beside a snapshot.
+fn summary(outcome: &BackupOutcome, begun: Time) -> Summary {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    Summary {
+        backup_start: begun,
+        backup_end: now(),
+        files_new: outcome.files_new,
+        files_changed: outcome.files_changed,
+        files_unmodified: outcome.files_unmodified,
+        dirs_new: outcome.dirs_new,
+        dirs_changed: outcome.dirs_changed,
+        dirs_unmodified: outcome.dirs_unmodified,
+        data_blobs: count(outcome.data_blobs),
+        tree_blobs: count(outcome.tree_blobs),
+        data_added: outcome.data_added,
+        data_added_packed: outcome.data_added_packed,
+        total_files_processed: outcome.files_new + outcome.files_changed + outcome.files_unmodified,
+        total_bytes_processed: outcome.bytes_total,
     }
 }
 
 fn save_snapshot(
     repository: &Repository,
     request: &BackupRequest,
-    outcome: &BackupOutcome,
+    tree: Id,
+    parent: Option<Id>,
+    summary: Option<Summary>,
 ) -> Result<Id> {
     let (seconds, nanoseconds) =
         (request.time.as_second(), request.time.subsec_nanosecond().unsigned_abs());
@@ -267,7 +383,7 @@ fn save_snapshot(
     let paths = request.paths.iter().map(|path| path_text(path)).collect();
     let who = repository.who();
     let snapshot = Snapshot {
-        parent: outcome.parent,
+        parent,
         hostname: request.hostname.clone(),
         username: request.username.clone(),
         uid: who.uid,
@@ -275,7 +391,8 @@ fn save_snapshot(
         excludes: request.excludes.clone(),
         tags: request.tags.clone(),
         program_version: request.program_version.clone(),
-        ..Snapshot::new(time, outcome.tree, paths)
+        summary,
+        ..Snapshot::new(time, tree, paths)
     };
     repository.save_unpacked(FileKind::Snapshot, &snapshot)
 }

@@ -12,13 +12,16 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 /// No blob is held whole that is larger: 512 MiB. restic's chunks have 8 MiB at most; a tree of a
 /// folder with a million files has some 300.
-const BLOB_BYTES_MAX: usize = 512 << 20;
+pub(crate) const BLOB_BYTES_MAX: usize = 512 << 20;
 
 /// A tree of more JSON than this is read node by node as it is decompressed.
 const TREE_HELD_BYTES_MAX: u32 = 4 << 20;
 
 /// How many nodes of such a tree are read ahead.
 const NODES_AHEAD: usize = 256;
+
+/// What such a tree takes beside its sealed bytes: nodes read ahead, and the decompressor's window.
+const LARGE_TREE_BYTES: usize = 1 << 20;
 
 /// Reads blobs, with buffers of its own: one for each thread.
 pub(crate) struct Fetcher<'a> {
@@ -46,17 +49,30 @@ impl<'a> Fetcher<'a> {
     /// The nodes of a tree, one by one.
     pub(crate) fn tree(&mut self, id: &Id) -> Result<TreeNodes> {
         let location = find(self.index, BlobKind::Tree, id)?;
-        if location.packed.blob.plaintext_bytes() > TREE_HELD_BYTES_MAX {
-            return large_tree(self.repository, location);
+        self.tree_at(&location)
+    }
+
+    /// The nodes of the tree that lies there, one by one.
+    pub(crate) fn tree_at(&mut self, location: &Location) -> Result<TreeNodes> {
+        let blob = &location.packed.blob;
+        if blob.plaintext_bytes() > TREE_HELD_BYTES_MAX {
+            return large_tree(self.repository, *location);
         }
-        let json = self.fetch(BlobKind::Tree, id)?.to_vec();
+        read_sealed(self.repository, location, &mut self.sealed)?;
+        let json = self
+            .opener
+            .open(blob, &mut self.sealed)
+            .map_err(|cause| damaged(Name::of(FileKind::Pack, location.pack), Cause::from(cause)))?
+            .to_vec();
+        let held_bytes = json.len();
         let source = Source::Held(TreeReader::new(Cursor::new(json)));
-        Ok(TreeNodes { pack: location.pack, source })
+        Ok(TreeNodes { pack: location.pack, source, held_bytes })
     }
 }
 
-fn find(index: &Index, kind: BlobKind, id: &Id) -> Result<Location> {
-    index.find(kind, id).ok_or_else(|| TransferError::BlobMissing {
+/// Where a blob lies; an error when it is in no pack.
+pub(crate) fn find(index: &Index, kind: BlobKind, id: &Id) -> Result<Location> {
+    index.find(kind, id)?.ok_or_else(|| TransferError::BlobMissing {
         kind: match kind {
             BlobKind::Data => "data blob",
             BlobKind::Tree => "tree",
@@ -83,6 +99,7 @@ fn read_sealed(repository: &Repository, location: &Location, out: &mut Vec<u8>) 
 fn large_tree(repository: &Repository, location: Location) -> Result<TreeNodes> {
     let mut sealed = Vec::new();
     read_sealed(repository, &location, &mut sealed)?;
+    let held_bytes = sealed.len() + LARGE_TREE_BYTES;
     let mut opener = BlobOpener::new(repository.key().clone(), BLOB_BYTES_MAX);
     let (sender, nodes) = sync_channel(NODES_AHEAD);
     std::thread::spawn(move || {
@@ -97,7 +114,7 @@ fn large_tree(repository: &Repository, location: Location) -> Result<TreeNodes> 
             }
         }
     });
-    Ok(TreeNodes { pack: location.pack, source: Source::Streamed(nodes) })
+    Ok(TreeNodes { pack: location.pack, source: Source::Streamed(nodes), held_bytes })
 }
 
 /// The nodes of a tree. An error among them means that those before it are not to be believed
@@ -105,6 +122,14 @@ fn large_tree(repository: &Repository, location: Location) -> Result<TreeNodes> 
 pub(crate) struct TreeNodes {
     pack: Id,
     source: Source,
+    held_bytes: usize,
+}
+
+impl TreeNodes {
+    /// About how much memory it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
 }
 
 enum Source {

@@ -1,9 +1,11 @@
 //! Looking into a repository: snapshots and what is in them.
 
+use crate::backup::{PARENTS_MAX, is_checkpoint};
 use crate::blobs::Fetcher;
 use crate::index::Index;
 use crate::locks::HeldLock;
-use crate::{BackupRequest, ParentChoice, Repository, Result, TransferError};
+use crate::tree_walk::{TreeWalk, Visitor};
+use crate::{BackupRequest, Cancel, ParentChoice, Repository, Result, TransferError};
 use engine_repository::tree::unix_mode_of_go;
 use engine_repository::{FileKind, Id, Node, NodeKind, Snapshot};
 use engine_storage::{StorageError, list_all};
@@ -34,6 +36,8 @@ pub struct SnapshotInfo {
     pub parent: Option<Id>,
     /// Its root tree.
     pub tree: Id,
+    /// Whether it is what was finished of a backup that went on, or was cut off.
+    pub is_checkpoint: bool,
 }
 
 /// A thing in a snapshot.
@@ -72,6 +76,7 @@ impl SnapshotInfo {
             excludes: snapshot.excludes.clone(),
             parent: snapshot.parent,
             tree: snapshot.tree,
+            is_checkpoint: is_checkpoint(snapshot),
         }
     }
 }
@@ -104,7 +109,9 @@ pub fn snapshots(repository: &Repository) -> Result<Vec<SnapshotInfo>> {
 pub fn find_snapshot(repository: &Repository, text: &str) -> Result<SnapshotInfo> {
     let none = |reason: String| Err(TransferError::NoSnapshot { reason });
     if text == "latest" {
-        return match snapshots(repository)?.pop() {
+        // What is not complete is only meant when there is nothing else.
+        let newest = |all: Vec<SnapshotInfo>| all.into_iter().max_by_key(|it| !it.is_checkpoint);
+        return match newest(snapshots(repository)?) {
             Some(newest) => Ok(newest),
             None => none(format!("{} has no snapshots yet", repository.location())),
         };
@@ -131,16 +138,46 @@ pub fn find_snapshot(repository: &Repository, text: &str) -> Result<SnapshotInfo
     }
 }
 
-/// The snapshot a backup is compared with.
-pub(crate) fn newest_like(
-    repository: &Repository,
-    request: &BackupRequest,
-) -> Result<Option<(Id, Snapshot)>> {
+/// The snapshots a backup is compared with.
+#[derive(Default)]
+pub(crate) struct Parents {
+    /// The newest that is complete.
+    pub(crate) complete: Option<(Id, Snapshot)>,
+    /// Checkpoints made since, newest first.
+    checkpoints: Vec<Snapshot>,
+    /// All checkpoints of the same, which the next complete snapshot makes needless.
+    needless: Vec<Id>,
+}
+
+impl Parents {
+    /// The complete one, when there is nothing else.
+    pub(crate) fn only(&self) -> Option<&(Id, Snapshot)> {
+        self.complete.as_ref().filter(|_| self.checkpoints.is_empty())
+    }
+
+    /// Checkpoints to be removed when the backup is done.
+    pub(crate) fn needless(&self) -> &[Id] {
+        &self.needless
+    }
+
+    /// The roots of all, the complete one first.
+    pub(crate) fn trees(&self) -> Vec<Id> {
+        let complete = self.complete.iter().map(|(_, snapshot)| snapshot);
+        complete.chain(&self.checkpoints).map(|snapshot| snapshot.tree).collect()
+    }
+}
+
+/// Finds the snapshots a backup is compared with.
+pub(crate) fn parents_like(repository: &Repository, request: &BackupRequest) -> Result<Parents> {
     match &request.parent {
-        ParentChoice::None => Ok(None),
+        ParentChoice::None => {
+            let Parents { needless, .. } = newest(repository, request, None)?;
+            Ok(Parents { needless, ..Parents::default() })
+        }
         ParentChoice::Given(id) => {
             let snapshot = repository.read_unpacked(FileKind::Snapshot, *id)?;
-            Ok(Some((*id, snapshot)))
+            let Parents { needless, .. } = newest(repository, request, None)?;
+            Ok(Parents { complete: Some((*id, snapshot)), checkpoints: Vec::new(), needless })
         }
         ParentChoice::SameHostAndPaths => newest(repository, request, None),
         ParentChoice::Tagged(tag) => newest(repository, request, Some(tag)),
@@ -151,22 +188,40 @@ fn newest(
     repository: &Repository,
     request: &BackupRequest,
     tag: Option<&String>,
-) -> Result<Option<(Id, Snapshot)>> {
-    let mut paths: Vec<_> = request.paths.iter().map(|path| path_text(path)).collect();
-    paths.sort();
-    let (mut best, mut best_rank) = (None, None);
-    each_snapshot(repository, &mut |id, mut snapshot| {
-        snapshot.paths.sort();
+) -> Result<Parents> {
+    let (mut found, mut best_rank) = (Parents::default(), None);
+    let when = |snapshot: &Snapshot| (snapshot.time.seconds, snapshot.time.nanoseconds);
+    each_snapshot(repository, &mut |id, snapshot| {
         let has_tag = tag.is_some_and(|tag| snapshot.tags.contains(tag));
-        if snapshot.paths != paths || !(has_tag || snapshot.hostname == request.hostname) {
+        let is_like = has_tag || snapshot.hostname == request.hostname;
+        if !is_like || !has_paths(&snapshot, request) {
             return;
         }
-        let rank = Some((has_tag, snapshot.time.seconds, snapshot.time.nanoseconds));
+        if is_checkpoint(&snapshot) {
+            found.needless.push(id);
+            found.checkpoints.push(snapshot);
+            found.checkpoints.sort_by_key(|one| std::cmp::Reverse(when(one)));
+            found.checkpoints.truncate(PARENTS_MAX);
+            return;
+        }
+        let rank = Some((has_tag, when(&snapshot)));
         if rank > best_rank {
-            (best_rank, best) = (rank, Some((id, snapshot)));
+            (best_rank, found.complete) = (rank, Some((id, snapshot)));
         }
     })?;
-    Ok(best)
+    if let Some((_, complete)) = &found.complete {
+        found.checkpoints.retain(|checkpoint| when(checkpoint) > when(complete));
+    }
+    Ok(found)
+}
+
+/// Whether a snapshot is of the paths a backup is asked for.
+pub(crate) fn has_paths(snapshot: &Snapshot, request: &BackupRequest) -> bool {
+    let mut wanted: Vec<_> = request.paths.iter().map(|path| path_text(path)).collect();
+    let mut paths: Vec<_> = snapshot.paths.iter().collect();
+    wanted.sort();
+    paths.sort();
+    paths.into_iter().eq(&wanted)
 }
 
 /// A path as a snapshot lists it: JSON has no bytes that are not UTF-8.
@@ -183,20 +238,20 @@ pub fn ls(
     let _lock = HeldLock::acquire(repository, false)?;
     let index = Index::load(repository)?;
     let mut fetcher = Fetcher::new(repository, &index);
-    let mut open = vec![(PathBuf::from("/"), fetcher.tree(&snapshot.tree)?)];
-    while let Some((path, nodes)) = open.last_mut() {
-        let Some(node) = nodes.next() else {
-            open.pop();
-            continue;
-        };
-        let node = node?;
-        let at = path.join(OsStr::from_bytes(&node.name));
-        each(listed(at.clone(), &node));
-        if let (NodeKind::Directory, Some(subtree)) = (node.kind, node.subtree) {
-            open.push((at, fetcher.tree(&subtree)?));
-        }
+    let never = Cancel::new();
+    let mut walk = TreeWalk::new(repository, &never, |id| fetcher.tree(id));
+    walk.walk(&snapshot.tree, &mut Listing { each })
+}
+
+struct Listing<'a> {
+    each: &'a mut dyn FnMut(ListedNode),
+}
+
+impl Visitor for Listing<'_> {
+    fn node(&mut self, folder: &Path, node: &Node) -> Result<()> {
+        (self.each)(listed(folder.join(OsStr::from_bytes(&node.name)), node));
+        Ok(())
     }
-    Ok(())
 }
 
 pub(crate) fn listed(path: PathBuf, node: &Node) -> ListedNode {

@@ -8,10 +8,13 @@
 
 pub(crate) mod contents;
 mod packs;
+mod share;
 
 use crate::locks::HeldLock;
+use crate::sorter::Sorter;
 use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
-use engine_repository::FileKind;
+use contents::Told;
+use engine_repository::{FileKind, Id};
 use engine_storage::list_all;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,12 +24,11 @@ const FINDINGS_KEPT_MAX: usize = 1000;
 /// Progress is told this often at most.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-const LOST: &str = "Back up again: what the source still has is stored anew. Snapshots that need \
-                    what is lost stay incomplete; `restic repair snapshots` shortens them to what \
-                    is there.";
-const INDEX_LOST: &str = "Make the index anew from the packs: `restic repair index` \
-                          (before version 0.16: `restic rebuild-index`).";
-const PACK_LOST: &str = "Have the disk and its cables tested. Then `restic repair packs` saves \
+const LOST: &str = "Run `holdfast repair index`: a pack no index names may have it. Then back up \
+                    again: what the source still has is stored anew. At last `holdfast repair \
+                    snapshots --forget` takes out of old snapshots what is lost.";
+const INDEX_LOST: &str = "Make the index anew from the packs: `holdfast repair index`.";
+const PACK_LOST: &str = "Have the disk and its cables tested. Then `holdfast repair packs` saves \
                          what is still readable; back up again afterwards.";
 const UNTIDY: &str = "Nothing is lost. `holdfast prune` removes what nobody needs.";
 
@@ -36,6 +38,8 @@ pub struct CheckRequest {
     /// Read every pack and verify every blob; without it, what index, listing and trees tell.
     pub read_data: bool,
 }
+
+pub use share::Reading;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,15 +95,27 @@ pub fn check(
     events: &(dyn Fn(Event) + Sync),
     cancel: &Cancel,
 ) -> Result<CheckReport> {
+    let reading = if request.read_data { Reading::All } else { Reading::None };
+    check_reading(repository, reading, events, cancel)
+}
+
+/// Checks, and reads all of the data or a part of it.
+pub fn check_reading(
+    repository: &Repository,
+    reading: Reading,
+    events: &(dyn Fn(Event) + Sync),
+    cancel: &Cancel,
+) -> Result<CheckReport> {
     let lock = HeldLock::acquire(repository, false)?;
     let checker = Checker::new(repository, events, cancel);
     // Snapshots are listed before the index is read: what is added meanwhile is not missed.
     let snapshots = list_all(repository.storage().as_ref(), FileKind::Snapshot)?;
-    let (index, known) = contents::load_index(&checker)?;
-    let packs = contents::compare_packs(&checker, &known)?;
+    let Told { index, packs } = contents::load_index(&checker)?;
+    let packs = contents::compare_packs(&checker, packs)?;
     contents::visit_trees(&checker, &index, &snapshots)?;
-    if request.read_data {
-        packs::read_all(&checker, &known, &packs)?;
+    if reading != Reading::None {
+        packs::read_all(&checker, share::choose(&checker, reading, packs)?)?;
+        share::remember(&checker, reading)?;
     }
     if cancel.is_cancelled() {
         return Err(TransferError::Cancelled);
@@ -123,6 +139,8 @@ struct State {
     report: CheckReport,
     progress: Progress,
     told: Instant,
+    /// Packs that were read and are as they should be.
+    whole: Option<Sorter<{ Id::BYTES }>>,
 }
 
 impl<'a> Checker<'a> {
@@ -135,6 +153,7 @@ impl<'a> Checker<'a> {
             report: CheckReport::default(),
             progress: Progress::default(),
             told: Instant::now(),
+            whole: None,
         };
         Self { repository, events, cancel, state: Mutex::new(state) }
     }

@@ -52,7 +52,7 @@ pub fn diff(
     cancel: &Cancel,
 ) -> Result<()> {
     let _lock = HeldLock::acquire(repository, false)?;
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let mut differ = Differ {
         fetcher: Fetcher::new(repository, &index),
         with_metadata,

@@ -1,8 +1,11 @@
-//! One file of a snapshot as its bytes, one folder as a tar archive.
+//! One file of a snapshot as its bytes, one folder as a tar or zip archive.
 //!
-//! In an archive are files, folders, links and devices with names, modes, owners, times and
-//! extended attributes; sockets have no place in one and are left out. Names are relative to the
-//! folder that is dumped, but for `/` whole paths without the first `/`.
+//! In a tar archive are files, folders, links and devices with names, modes, owners, times and
+//! extended attributes; sockets have no place in one and are left out. In a zip archive are files,
+//! folders and links with names, modes, owners and times. Names are relative to the folder that is
+//! dumped, but for `/` whole paths without the first `/`.
+
+mod zip;
 
 use crate::blobs::Fetcher;
 use crate::browse::SnapshotInfo;
@@ -17,9 +20,19 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use zip::{Entry, ZipWriter};
 
-/// Writes what is at `path` in a snapshot to `out`. A failure in the middle is an error: what was
-/// written until then is not whole.
+/// What a folder is dumped as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Archive {
+    /// With everything a restore would give.
+    #[default]
+    Tar,
+    /// For those who have no tar: without devices, pipes and extended attributes.
+    Zip,
+}
+
+/// [`dump_as`] a tar archive.
 pub fn dump(
     repository: &Repository,
     snapshot: &SnapshotInfo,
@@ -27,8 +40,21 @@ pub fn dump(
     out: &mut dyn Write,
     cancel: &Cancel,
 ) -> Result<()> {
+    dump_as(repository, snapshot, path, Archive::Tar, out, cancel)
+}
+
+/// Writes what is at `path` in a snapshot to `out`. A failure in the middle is an error: what was
+/// written until then is not whole.
+pub fn dump_as(
+    repository: &Repository,
+    snapshot: &SnapshotInfo,
+    path: &Path,
+    kind: Archive,
+    out: &mut dyn Write,
+    cancel: &Cancel,
+) -> Result<()> {
     let _lock = HeldLock::acquire(repository, false)?;
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let mut fetcher = Fetcher::new(repository, &index);
     let names = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.as_bytes()),
@@ -46,6 +72,11 @@ pub fn dump(
             let mut content = Content::new(&mut fetcher, &node, snapshot.id, cancel);
             let copied = io::copy(&mut content, out);
             content.ended(copied.map(|_| ()))
+        }
+        (_, Some(tree)) if kind == Archive::Zip => {
+            let list = repository.cache().scratch_file()?;
+            let zip = ZipWriter::new(out, list);
+            zip_archive(&mut fetcher, tree, snapshot.id, zip, cancel)
         }
         (_, Some(tree)) => archive(&mut fetcher, tree, snapshot.id, out, cancel),
         _ => Err(missing(path)),
@@ -111,6 +142,57 @@ fn archive(
                 written(archive.append_data(&mut header, path.join(""), io::empty()))?;
             }
             _ => written(archive.append_data(&mut header, &path, io::empty()))?,
+        }
+        if let Some(subtree) = node.subtree {
+            open.push((path, fetcher.tree(&subtree)?));
+        }
+    }
+    written(archive.finish())
+}
+
+fn zip_archive(
+    fetcher: &mut Fetcher<'_>,
+    root: Id,
+    snapshot: Id,
+    mut archive: ZipWriter<&mut dyn Write>,
+    cancel: &Cancel,
+) -> Result<()> {
+    let written = |done: io::Result<()>| done.map_err(|cause| TransferError::Output { cause });
+    let mut open = vec![(PathBuf::new(), fetcher.tree(&root)?)];
+    while let Some((folder, nodes)) = open.last_mut() {
+        if cancel.is_cancelled() {
+            return Err(TransferError::Cancelled);
+        }
+        let Some(node) = nodes.next() else {
+            open.pop();
+            continue;
+        };
+        let node = node?;
+        let path = folder.join(OsStr::from_bytes(&node.name));
+        let kind_bits = match node.kind {
+            NodeKind::File => libc::S_IFREG,
+            NodeKind::Directory => libc::S_IFDIR,
+            NodeKind::Symlink => libc::S_IFLNK,
+            _ => continue,
+        };
+        let mut entry = Entry {
+            name: path.as_os_str().as_bytes().to_vec(),
+            mode: unix_mode_of_go(node.mode) & 0o7777 | kind_bits,
+            mtime: node.mtime.seconds,
+            uid: node.uid,
+            gid: node.gid,
+        };
+        match node.kind {
+            NodeKind::File => {
+                let mut content = Content::new(fetcher, &node, snapshot, cancel);
+                let done = archive.file(&entry, node.size, &mut content);
+                content.ended(done)?;
+            }
+            NodeKind::Symlink => written(archive.small(&entry, &node.link_target))?,
+            _ => {
+                entry.name.push(b'/');
+                written(archive.small(&entry, &[]))?;
+            }
         }
         if let Some(subtree) = node.subtree {
             open.push((path, fetcher.tree(&subtree)?));

@@ -38,6 +38,19 @@ pub enum TransferError {
         /// When the lock was last refreshed.
         since: String,
     },
+    /// What nobody needs is known, but it cannot be removed while others work in the repository.
+    #[error("what nobody needs is not removed yet: {holder} has a lock since {since}")]
+    PruneWaits {
+        /// User, computer and process that hold the lock.
+        holder: String,
+        /// When the lock was last refreshed.
+        since: String,
+        /// Whether the next prune goes on from here.
+        is_kept: bool,
+    },
+    /// Others removed index files again and again while a prune worked.
+    #[error("somebody else pruned or repaired the repository at the same time")]
+    Overtaken,
     /// Our own lock could not be kept up, so others may believe it abandoned.
     #[error("the lock on the repository could not be refreshed in time")]
     LockLost {
@@ -133,6 +146,9 @@ pub enum TransferError {
         #[source]
         cause: io::Error,
     },
+    /// Whatever is not in the snapshot would be removed from the whole computer.
+    #[error("deleting everything below / that is not in the snapshot is refused")]
+    DeletesEverything,
     /// What is kept on this computer beside a repository cannot be read or written.
     #[error("could not {action} {}", path.display())]
     Cache {
@@ -140,6 +156,13 @@ pub enum TransferError {
         action: &'static str,
         /// On what.
         path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The system gives no more threads.
+    #[error("no thread could be started")]
+    Thread {
         /// What the system said.
         #[source]
         cause: io::Error,
@@ -180,6 +203,15 @@ impl TransferError {
                 "Wait until the other program is done. If it died, its lock is ignored 30 minutes \
                  after the time shown, or at once by `holdfast unlock` or `restic unlock`."
             }
+            Self::PruneWaits { is_kept: true, .. } => {
+                "Prune again when the other program is done: it goes on from here and takes \
+                 seconds. Or let it wait: `--retry-lock 2h`."
+            }
+            Self::PruneWaits { .. } => {
+                "Prune again when the other program is done; what was copied is not copied again. \
+                 Or let it wait: `--retry-lock 2h`."
+            }
+            Self::Overtaken => "Nothing was removed. Prune again when nobody else does.",
             Self::LockLost { .. } => {
                 "Check the connection to the destination, then run it again: what was stored is \
                  kept."
@@ -211,12 +243,17 @@ impl TransferError {
             Self::NothingToBackUp => "Name at least one file or folder.",
             Self::Target { .. } => {
                 "Check that the folder can be written to and that its disk has space, then \
-                 restore again: what is already right is written once more, not twice."
+                 restore again: what is right already stays, and only the rest is fetched."
+            }
+            Self::DeletesEverything => {
+                "Name what is to be restored with `--include`: only what fits it is deleted. Or \
+                 restore into an empty folder."
             }
             Self::Cache { .. } => {
                 "Check that its disk has space and that the user may write there, or name another \
                  folder with `--cache-dir`. Nothing in the cache is needed: it may be removed."
             }
+            Self::Thread { .. } => "Memory or processes ran out: end other programs, try again.",
             Self::Cancelled => "Run it again to go on: what was stored is kept.",
             Self::Random => "Restart the computer; if it stays, its kernel is damaged.",
             Self::Unwritable { .. } => "Report this with the message above.",

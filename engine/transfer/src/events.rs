@@ -45,6 +45,15 @@ pub enum Event {
         /// Why, in one line.
         reason: String,
     },
+    /// What became of one thing in a restore that was asked to tell.
+    Restored {
+        /// What was done.
+        action: crate::ItemAction,
+        /// Its path in the snapshot.
+        path: PathBuf,
+        /// Bytes of a file.
+        bytes: u64,
+    },
     /// Something the owner may want to know and need not act on.
     Note(String),
 }

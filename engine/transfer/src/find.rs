@@ -5,10 +5,12 @@ use crate::blobs::Fetcher;
 use crate::browse::{ListedNode, SnapshotInfo, listed, snapshots};
 use crate::index::Index;
 use crate::locks::HeldLock;
-use crate::{Cancel, Repository, Result, TransferError};
+use crate::tree_walk::{TreeWalk, Visitor};
+use crate::{Cancel, Repository, Result};
+use engine_repository::Node;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Calls `each` for whatever fits one of the patterns in the named snapshots, or in all. Patterns
 /// are those of a backup's exclusions. Says how much was found.
@@ -22,29 +24,31 @@ pub fn find(
     let patterns = Patterns::new(patterns)?;
     let _lock = HeldLock::acquire(repository, false)?;
     let all = if named.is_empty() { snapshots(repository)? } else { named.to_vec() };
-    let index = Index::load(repository)?;
+    let index = Index::load_or_stop(repository, cancel)?;
     let mut fetcher = Fetcher::new(repository, &index);
+    let mut walk = TreeWalk::new(repository, cancel, |id| fetcher.tree(id));
     let mut found = 0;
     for snapshot in &all {
-        let mut open = vec![(PathBuf::from("/"), fetcher.tree(&snapshot.tree)?)];
-        while let Some((folder, nodes)) = open.last_mut() {
-            if cancel.is_cancelled() {
-                return Err(TransferError::Cancelled);
-            }
-            let Some(node) = nodes.next() else {
-                open.pop();
-                continue;
-            };
-            let node = node?;
-            let path = folder.join(OsStr::from_bytes(&node.name));
-            if patterns.fit(&path) {
-                found += 1;
-                each(snapshot, listed(path.clone(), &node));
-            }
-            if let Some(subtree) = node.subtree {
-                open.push((path, fetcher.tree(&subtree)?));
-            }
-        }
+        let looking = &mut Looking { patterns: &patterns, snapshot, each, found: &mut found };
+        walk.walk(&snapshot.tree, looking)?;
     }
     Ok(found)
+}
+
+struct Looking<'a> {
+    patterns: &'a Patterns,
+    snapshot: &'a SnapshotInfo,
+    each: &'a mut dyn FnMut(&SnapshotInfo, ListedNode),
+    found: &'a mut u64,
+}
+
+impl Visitor for Looking<'_> {
+    fn node(&mut self, folder: &Path, node: &Node) -> Result<()> {
+        let path = folder.join(OsStr::from_bytes(&node.name));
+        if self.patterns.fit(&path) {
+            *self.found += 1;
+            (self.each)(self.snapshot, listed(path, node));
+        }
+        Ok(())
+    }
 }

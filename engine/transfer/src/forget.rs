@@ -1,7 +1,13 @@
 //! Forgetting snapshots: chosen by a policy, or named.
 //!
 //! Only snapshot files are removed; what only they needed goes with the next [`crate::prune`].
+//!
+//! A policy is about complete snapshots. A checkpoint is never one of those it counts: it stays as
+//! long as the next backup goes on from it, and goes as soon as a complete snapshot of its group is
+//! newer. (restic, which knows no checkpoints, counts them as any snapshot; so does ours when one
+//! is named.)
 
+use crate::backup::is_checkpoint;
 use crate::browse::{SnapshotInfo, each_snapshot, find_snapshot};
 use crate::locks::HeldLock;
 use crate::repository::now;
@@ -157,11 +163,12 @@ fn by_policy(repository: &Repository, request: &ForgetRequest) -> Result<Vec<For
     let mut decided = Vec::new();
     for ((host, paths, tags), mut snapshots) in groups {
         snapshots.sort_by_key(|(id, _)| *id);
+        let mut group = ForgetGroup { host, paths, tags, ..ForgetGroup::default() };
+        let checkpoints = split_checkpoints(&mut snapshots, &mut group);
         let candidates: Vec<_> = snapshots
             .iter()
             .map(|(_, snapshot)| Candidate { time: snapshot.time, tags: snapshot.tags.clone() })
             .collect();
-        let mut group = ForgetGroup { host, paths, tags, ..ForgetGroup::default() };
         for decision in decide(&request.policy, &candidates, &now) {
             let (id, snapshot) = &snapshots[decision.place];
             let snapshot = SnapshotInfo::of(*id, snapshot);
@@ -170,10 +177,31 @@ fn by_policy(repository: &Repository, request: &ForgetRequest) -> Result<Vec<For
                 false => group.keep.push(Kept { snapshot, reasons: decision.reasons }),
             }
         }
-        if group.keep.is_empty() && !request.may_remove_all {
+        if group.keep.is_empty() && !snapshots.is_empty() && !request.may_remove_all {
             return Err(TransferError::NothingKept { snapshots: group.remove.len() });
         }
+        group.keep.extend(checkpoints);
         decided.push(group);
     }
     Ok(decided)
+}
+
+/// Takes the checkpoints out of a group: needless ones are removed, the others given back.
+fn split_checkpoints(snapshots: &mut Vec<(Id, Snapshot)>, group: &mut ForgetGroup) -> Vec<Kept> {
+    let when = |snapshot: &Snapshot| (snapshot.time.seconds, snapshot.time.nanoseconds);
+    let complete = snapshots.iter().map(|(_, snapshot)| snapshot).filter(|it| !is_checkpoint(it));
+    let newest = complete.map(when).max();
+    let mut kept = Vec::new();
+    snapshots.retain(|(id, snapshot)| {
+        if !is_checkpoint(snapshot) {
+            return true;
+        }
+        let info = SnapshotInfo::of(*id, snapshot);
+        match newest > Some(when(snapshot)) {
+            true => group.remove.push(info),
+            false => kept.push(Kept { snapshot: info, reasons: vec!["checkpoint".to_owned()] }),
+        }
+        false
+    });
+    kept
 }

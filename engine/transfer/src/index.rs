@@ -1,18 +1,43 @@
-//! Where every blob lies: the index files of a repository, in memory.
+//! Where every blob lies: the index files of a repository, sorted, on the disk of this computer.
 //!
-//! Blobs of before are sorted records of 48 bytes, found by bisection; blobs of this run are in a
-//! hash table beside them. The rest of the room only uses the handful of functions here, so that
-//! an index on disk can take this one's place.
+//! Blobs of before are in runs (`run`): sorted files, kept in the cache and brought up to date
+//! when the index is loaded (`shelf`). In memory there is a filter of ten bits for each blob, which
+//! knows of nearly all new blobs that they are new; the beginning of each page's first id, so that
+//! the place of a known blob is found by reading one page, and its pack by one more; and the pages
+//! used last. Blobs of this run of the program are beside them (`recent`).
+//!
+//! Memory is that of [`MemoryPlan::index_bytes`](engine_contract::memory::MemoryPlan), whatever the
+//! repository holds: see [`Room`]. Where the filter has no room it errs more often, and more is
+//! read. The repository alone is believed: a run that is damaged, even if that only shows in the
+//! middle of a backup, is made anew from it.
 
-use crate::errors::Cause;
-use crate::repository::damaged;
-use crate::{Repository, Result, TransferError};
-use engine_repository::compress::Decompressor;
-use engine_repository::{BlobKind, FileKind, Id, IndexReader, PackedBlob, SealedBlob, unpacked};
-use engine_storage::{Name, StorageError, list_all};
-use std::collections::HashMap;
-use std::num::NonZeroU32;
-use std::sync::{PoisonError, RwLock};
+mod build;
+mod entries;
+mod filter;
+mod merge;
+mod page_cache;
+mod pages;
+mod recent;
+mod record;
+mod run;
+mod shelf;
+
+use crate::cache::failed;
+use crate::{Cancel, Repository, Result, TransferError};
+pub(crate) use build::RunBuilder;
+use engine_repository::{BlobKind, Id, PackedBlob};
+pub(crate) use entries::{each_entry, each_entry_of};
+use filter::Filter;
+use page_cache::PageCache;
+use recent::Recent;
+use record::Record;
+use run::{Layout, Run, RunFile};
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// A disk on which runs are damaged so often is not to be worked with.
+const REBUILDS_MAX: usize = 3;
 
 /// Where one blob lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,251 +46,244 @@ pub(crate) struct Location {
     pub(crate) packed: PackedBlob,
 }
 
-/// One blob. 48 bytes.
-#[derive(Clone, Copy)]
-pub(crate) struct Record {
-    pub(crate) id: Id,
-    pub(crate) pack: u32,
-    offset: u32,
-    pub(crate) length: u32,
-    /// 0: not compressed.
-    uncompressed_length: u32,
+/// How the memory of the index is divided.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    filters_bytes: usize,
+    fences_bytes: usize,
+    pages_bytes: usize,
+    recent_bytes: usize,
 }
 
-impl Record {
-    fn new(pack: u32, packed: &PackedBlob) -> Self {
+impl Room {
+    /// Of 16 MiB: ten million blobs, and one million of this run, have 13.1 MiB of filters and half
+    /// a MiB of fences.
+    fn of(index_bytes: u64) -> Self {
+        let part = usize::try_from(index_bytes / 32).unwrap_or(usize::MAX / 32);
         Self {
-            id: packed.blob.id,
-            pack,
-            offset: packed.offset,
-            length: packed.blob.length,
-            uncompressed_length: packed.blob.uncompressed_length.map_or(0, NonZeroU32::get),
+            filters_bytes: 27 * part,
+            fences_bytes: part,
+            pages_bytes: 2 * part,
+            recent_bytes: 2 * part,
         }
     }
 
-    pub(crate) fn offset(&self) -> u32 {
-        self.offset
-    }
-
-    pub(crate) fn location(&self, kind: BlobKind, packs: &[Id]) -> Location {
-        let uncompressed_length = NonZeroU32::new(self.uncompressed_length);
-        let blob = SealedBlob { id: self.id, kind, length: self.length, uncompressed_length };
-        let pack = packs.get(self.pack as usize).copied().unwrap_or(Id::ZERO);
-        Location { pack, packed: PackedBlob { blob, offset: self.offset } }
-    }
-}
-
-fn place(kind: BlobKind) -> usize {
-    match kind {
-        BlobKind::Data => 0,
-        BlobKind::Tree => 1,
-    }
-}
-
-/// An index being read.
-#[derive(Default)]
-pub(crate) struct IndexBuilder {
-    packs: Vec<Id>,
-    records: [Vec<Record>; 2],
-}
-
-impl IndexBuilder {
-    /// Takes in one blob. Those of a pack usually come together.
-    pub(crate) fn add(&mut self, pack: Id, packed: &PackedBlob) {
-        if self.packs.last() != Some(&pack) {
-            self.packs.push(pack);
+    /// How filters and fences of such runs are to be held, so that they fit.
+    fn fitting<'a>(&self, layouts: impl Iterator<Item = &'a Layout>) -> Fitting {
+        let (mut blocks, mut fences) = (0, 0);
+        for layout in layouts {
+            blocks += layout.filter_blocks();
+            fences += layout.fence_count();
         }
-        let number = u32::try_from(self.packs.len() - 1).unwrap_or(u32::MAX);
-        self.records[place(packed.blob.kind)].push(Record::new(number, packed));
-    }
-
-    /// Takes in an index file.
-    pub(crate) fn add_file(&mut self, repository: &Repository, id: Id) -> Result<()> {
-        self.add_file_with(repository, id, &mut |_, _| {})
-    }
-
-    /// Takes in an index file and shows each entry of it.
-    pub(crate) fn add_file_with(
-        &mut self,
-        repository: &Repository,
-        id: Id,
-        each: &mut dyn FnMut(Id, &PackedBlob),
-    ) -> Result<()> {
-        let spoilt = |cause| damaged(Name::of(FileKind::Index, id), cause);
-        let mut file = match repository.read_sealed(FileKind::Index, id) {
-            // Removed by a prune or merged into another since it was listed.
-            Err(TransferError::Storage(StorageError::NotFound { .. })) => return Ok(()),
-            file => file?,
-        };
-        let mut decompressor = Decompressor::new();
-        let json = unpacked::open_stream(&mut file, repository.key(), &mut decompressor)
-            .map_err(|cause| spoilt(Cause::from(cause)))?;
-        for entry in IndexReader::new(json) {
-            let entry = entry.map_err(|cause| spoilt(Cause::from(cause)))?;
-            self.add(entry.pack, &entry.packed);
-            each(entry.pack, &entry.packed);
+        let stride = (4 * fences).div_ceil(self.fences_bytes.max(4) as u64).max(1);
+        Fitting {
+            fold: Filter::fold_for(blocks, self.filters_bytes),
+            stride: u32::try_from(stride).unwrap_or(u32::MAX),
         }
-        Ok(())
-    }
-
-    /// Sorts. A blob that is in several packs is taken from the first.
-    pub(crate) fn finish(mut self) -> Index {
-        for records in &mut self.records {
-            records.sort_unstable_by_key(|record| (record.id, record.pack));
-            records.dedup_by_key(|record| record.id);
-            records.shrink_to_fit();
-        }
-        Index { packs: self.packs, records: self.records, recent: RwLock::default() }
     }
 }
 
-/// Every place of every blob, for whoever decides which of them are needed.
-impl IndexBuilder {
-    /// Sorts, and keeps all copies of a blob that is in several packs. Each pack has one number.
-    /// Packs that are not `there` are left out, and what lay in them.
-    pub(crate) fn finish_with_copies(mut self, there: &dyn Fn(&Id) -> bool) -> Index {
-        let mut numbers = HashMap::new();
-        let mut packs = Vec::new();
-        let known: Vec<Option<u32>> = self
-            .packs
-            .iter()
-            .map(|pack| {
-                there(pack).then(|| {
-                    *numbers.entry(*pack).or_insert_with(|| {
-                        packs.push(*pack);
-                        u32::try_from(packs.len() - 1).unwrap_or(u32::MAX)
-                    })
-                })
-            })
-            .collect();
-        for records in &mut self.records {
-            records.retain_mut(|record| match known[record.pack as usize] {
-                Some(number) => {
-                    record.pack = number;
-                    true
-                }
-                None => false,
-            });
-            records.sort_unstable_by_key(|record| (record.id, record.pack, record.offset));
-            records.dedup_by_key(|record| (record.id, record.pack, record.offset));
-            records.shrink_to_fit();
-        }
-        Index { packs, records: self.records, recent: RwLock::default() }
-    }
+#[derive(Debug, Clone, Copy)]
+struct Fitting {
+    fold: Option<u32>,
+    stride: u32,
 }
 
-impl Index {
-    /// All packs, by their numbers.
-    pub(crate) fn packs(&self) -> &[Id] {
-        &self.packs
-    }
-
-    /// All blobs of a kind, copies beside each other.
-    pub(crate) fn records(&self, kind: BlobKind) -> &[Record] {
-        &self.records[place(kind)]
-    }
-
-    /// The place of a blob's first copy among the records of its kind.
-    pub(crate) fn first_place(&self, kind: BlobKind, id: &Id) -> Option<usize> {
-        let records = self.records(kind);
-        let at = records.partition_point(|record| record.id < *id);
-        records.get(at).filter(|record| record.id == *id).map(|_| at)
-    }
-}
-
-#[derive(Default)]
-struct Recent {
-    packs: Vec<Id>,
-    records: [HashMap<Id, Record>; 2],
+/// The blobs of before.
+struct Kept {
+    runs: Vec<Run>,
+    /// How often damage was found.
+    rebuilds: usize,
 }
 
 /// Where every blob lies.
 pub(crate) struct Index {
-    packs: Vec<Id>,
-    records: [Vec<Record>; 2],
+    repository: Repository,
+    cancel: Cancel,
+    room: Room,
+    pages: PageCache,
+    /// Locked before `recent`.
+    kept: RwLock<Kept>,
     recent: RwLock<Recent>,
+    /// Held by whoever stores.
+    storing: Mutex<()>,
 }
 
 impl Index {
-    /// Reads all index files of a repository.
+    /// Brings the index up to date with the repository's index files.
     pub(crate) fn load(repository: &Repository) -> Result<Self> {
-        let mut builder = IndexBuilder::default();
-        for (id, _) in list_all(repository.storage().as_ref(), FileKind::Index)? {
-            builder.add_file(repository, id)?;
+        Self::load_or_stop(repository, &Cancel::new())
+    }
+
+    /// As [`Index::load`], which takes minutes when everything has to be read, and can be stopped.
+    pub(crate) fn load_or_stop(repository: &Repository, cancel: &Cancel) -> Result<Self> {
+        Self::load_in_part(repository, cancel, 1)
+    }
+
+    /// As [`Index::load_or_stop`], where so many are needed at once that they share the room.
+    pub(crate) fn load_in_part(
+        repository: &Repository,
+        cancel: &Cancel,
+        parts: u64,
+    ) -> Result<Self> {
+        let room = Room::of(repository.plan().index_bytes / parts);
+        let kept = kept(repository, &room, &[], true, cancel)?;
+        Ok(Self::of_kept(repository, room, kept, cancel))
+    }
+
+    /// The index of what a builder took in, whatever is in the cache.
+    pub(crate) fn of_built(
+        repository: &Repository,
+        built: RunBuilder,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let room = Room::of(repository.plan().index_bytes);
+        let run = built.finish()?;
+        let fitting = room.fitting([&run.layout].into_iter());
+        let run = run.load(fitting.fold, fitting.stride).map_err(unreadable)?;
+        let kept = Kept { runs: vec![run], rebuilds: 0 };
+        Ok(Self::of_kept(repository, room, kept, cancel))
+    }
+
+    fn of_kept(repository: &Repository, room: Room, kept: Kept, cancel: &Cancel) -> Self {
+        Self {
+            repository: repository.clone(),
+            cancel: cancel.clone(),
+            room,
+            pages: PageCache::new(room.pages_bytes),
+            kept: RwLock::new(kept),
+            recent: RwLock::new(Recent::new(room.recent_bytes)),
+            storing: Mutex::default(),
         }
-        Ok(builder.finish())
     }
 
     /// Where a blob lies, `None` when it is in no pack.
-    pub(crate) fn find(&self, kind: BlobKind, id: &Id) -> Option<Location> {
-        let records = &self.records[place(kind)];
-        if let Ok(at) = records.binary_search_by_key(id, |record| record.id) {
-            return Some(records[at].location(kind, &self.packs));
+    pub(crate) fn find(&self, kind: BlobKind, id: &Id) -> Result<Option<Location>> {
+        if let Some(location) = read(&self.recent).find(&self.pages, kind, id)? {
+            return Ok(Some(location));
         }
-        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
-        recent.records[place(kind)].get(id).map(|record| record.location(kind, &recent.packs))
+        self.in_kept(&|run| {
+            let Some(record) = run.find(&self.pages, kind, id)? else { return Ok(None) };
+            let pack = run.pack(&self.pages, record.pack())?;
+            Ok(Some(Location { pack, packed: record.packed() }))
+        })
     }
 
     /// Whether a blob is in a pack.
-    pub(crate) fn has(&self, kind: BlobKind, id: &Id) -> bool {
-        self.find(kind, id).is_some()
+    pub(crate) fn has(&self, kind: BlobKind, id: &Id) -> Result<bool> {
+        if read(&self.recent).has(&self.pages, kind, id)? {
+            return Ok(true);
+        }
+        let found = self.in_kept(&|run| run.find(&self.pages, kind, id))?;
+        Ok(found.as_ref().map(Record::kind) == Some(kind))
+    }
+
+    /// The first answer of a run of before. Where one is found damaged, all are made anew.
+    fn in_kept<T>(&self, look: &dyn Fn(&Run) -> io::Result<Option<T>>) -> Result<Option<T>> {
+        let look_in = |kept: &Kept| -> io::Result<Option<T>> {
+            for run in &kept.runs {
+                if let Some(answer) = look(run)? {
+                    return Ok(Some(answer));
+                }
+            }
+            Ok(None)
+        };
+        let (cause, rebuilds) = {
+            let kept = read(&self.kept);
+            match look_in(&kept) {
+                Ok(answer) => return Ok(answer),
+                Err(cause) => (cause, kept.rebuilds),
+            }
+        };
+        if rebuilds == REBUILDS_MAX {
+            return Err(unreadable(cause));
+        }
+        let mut now = write(&self.kept);
+        // Another thread may have been faster.
+        if now.rebuilds == rebuilds {
+            now.runs.clear();
+            let recent = read(&self.recent);
+            *now = kept(&self.repository, &self.room, &recent.runs, false, &self.cancel)?;
+            now.rebuilds = rebuilds + 1;
+        }
+        look_in(&now).map_err(unreadable)
     }
 
     /// Takes in a pack that was just stored.
-    pub(crate) fn stored(&self, pack: Id, blobs: &[PackedBlob]) {
-        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
-        let number = u32::try_from(recent.packs.len()).unwrap_or(u32::MAX);
-        recent.packs.push(pack);
-        for packed in blobs {
-            recent.records[place(packed.blob.kind)]
-                .insert(packed.blob.id, Record::new(number, packed));
+    pub(crate) fn stored(&self, pack: Id, blobs: &[PackedBlob]) -> Result<()> {
+        let _one = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_once = read(&self.recent).places_max();
+        for blobs in blobs.chunks(at_once) {
+            if !read(&self.recent).has_room(blobs.len()) {
+                self.spill()?;
+            }
+            write(&self.recent).add(pack, blobs);
         }
+        Ok(())
+    }
+
+    /// Writes the recent blobs into a run, so that there is room for more.
+    fn spill(&self) -> Result<()> {
+        let (run, stay) = {
+            let recent = read(&self.recent);
+            let run = recent.spilled(&self.repository)?;
+            recent.merged(&self.repository, run)?
+        };
+        let mut kept = write(&self.kept);
+        let mut recent = write(&self.recent);
+        recent.runs.truncate(stay);
+        let all = kept.runs.iter().chain(&recent.runs).map(Run::layout);
+        let fitting = self.room.fitting(all.chain([&run.layout]));
+        kept.runs.iter_mut().for_each(|run| run.fold_filter(fitting.fold));
+        recent.runs.iter_mut().for_each(|run| run.fold_filter(fitting.fold));
+        let run = run.load(fitting.fold, fitting.stride).map_err(unreadable)?;
+        recent.spilled_to(run);
+        Ok(())
     }
 
     /// How many blobs of before there are.
     pub(crate) fn blobs(&self) -> u64 {
-        self.records.iter().map(|records| records.len() as u64).sum()
+        read(&self.kept).runs.iter().map(|run| run.layout().distinct).sum()
     }
+
+    /// Bytes of memory held.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let kept: usize = read(&self.kept).runs.iter().map(Run::held_bytes).sum();
+        kept + read(&self.recent).held_bytes() + self.pages.held_bytes()
+    }
+}
+
+/// The runs of before, ready for lookups beside those `recent` ones.
+fn kept(
+    repository: &Repository,
+    room: &Room,
+    recent: &[Run],
+    trusted: bool,
+    cancel: &Cancel,
+) -> Result<Kept> {
+    let found = shelf::up_to_date(repository, trusted, cancel)?;
+    let layouts = found.iter().map(|run| &run.layout);
+    let fitting = room.fitting(layouts.chain(recent.iter().map(Run::layout)));
+    let load = |run: RunFile| run.load(fitting.fold, fitting.stride);
+    match found.into_iter().map(load).collect() {
+        Ok(runs) => Ok(Kept { runs, rebuilds: 0 }),
+        Err(_) if trusted => kept(repository, room, recent, false, cancel),
+        Err(cause) => Err(unreadable(cause)),
+    }
+}
+
+fn unreadable(cause: io::Error) -> TransferError {
+    failed("read the blob index in", Path::new("the cache"), cause)
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn packed(number: u32, kind: BlobKind) -> PackedBlob {
-        let id = Id::of(&number.to_le_bytes());
-        let blob =
-            SealedBlob { id, kind, length: number, uncompressed_length: NonZeroU32::new(number) };
-        PackedBlob { blob, offset: number * 2 }
-    }
-
-    #[test]
-    fn every_blob_is_found_where_it_lies_and_no_other() {
-        let mut builder = IndexBuilder::default();
-        let pack = |number: u32| Id::of(&[number as u8; 3]);
-        for number in 0..10 {
-            for blob in 0..100 {
-                builder.add(pack(number), &packed(number * 100 + blob, BlobKind::Data));
-            }
-        }
-        builder.add(pack(10), &packed(5, BlobKind::Data));
-        builder.add(pack(10), &packed(6, BlobKind::Tree));
-        let index = builder.finish();
-        index.stored(pack(11), &[packed(5000, BlobKind::Tree)]);
-        assert_eq!(index.blobs(), 1001);
-        for number in 0..1000 {
-            let expected = packed(number, BlobKind::Data);
-            let found = index.find(BlobKind::Data, &expected.blob.id).unwrap();
-            assert_eq!(found, Location { pack: pack(number / 100), packed: expected });
-        }
-        let tree = packed(5000, BlobKind::Tree);
-        assert_eq!(index.find(BlobKind::Tree, &tree.blob.id).unwrap().pack, pack(11));
-        assert!(!index.has(BlobKind::Data, &tree.blob.id), "data and trees are two worlds");
-        assert!(!index.has(BlobKind::Tree, &packed(7, BlobKind::Tree).blob.id));
-    }
-
-    #[test]
-    fn a_blob_takes_48_bytes() {
-        assert_eq!(std::mem::size_of::<Record>(), 48);
-    }
-}
+mod tests;

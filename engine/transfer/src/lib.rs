@@ -20,30 +20,44 @@ mod browse;
 mod budget;
 mod cache;
 mod check;
+mod choose;
+mod copy;
 mod diff;
 mod dump;
 mod errors;
 mod events;
 mod find;
 mod forget;
+mod id_set;
 mod index;
 mod keys;
 mod locks;
+mod patience;
 mod posix;
 mod prune;
+mod record_file;
+mod repair;
 mod repository;
 mod restore;
 pub mod retention;
 mod sorter;
 mod stats;
+mod store;
 mod tag;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod tree_walk;
 
-pub use backup::{BackupOutcome, BackupRequest, ParentChoice, SourceProblem, backup};
+pub use backup::{
+    BackupOutcome, BackupRequest, CHECKPOINT_INTERVAL, ParentChoice, SourceProblem, backup,
+};
 pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
-pub use check::{CheckReport, CheckRequest, Finding, check};
+pub use check::{CheckReport, CheckRequest, Finding, Reading, check, check_reading};
+pub use copy::{CopyReport, CopyRequest, copy};
 pub use diff::{Change, diff};
-pub use dump::dump;
-pub use engine_repository::NodeKind;
+pub use dump::{Archive, dump, dump_as};
+pub use engine_repository::compress::Effort;
+pub use engine_repository::{Id, NodeKind, Version};
 pub use errors::TransferError;
 pub use events::{Cancel, Event, Progress};
 pub use find::find;
@@ -51,8 +65,13 @@ pub use forget::{ForgetGroup, ForgetReport, ForgetRequest, GroupBy, Kept, Snapsh
 pub use keys::{KeyInfo, key_add, key_list, key_passwd, key_remove};
 pub use locks::unlock;
 pub use prune::{MaxUnused, PruneReport, PruneRequest, prune};
-pub use repository::{Repository, Who};
-pub use restore::{RestoreOutcome, RestoreProblem, RestoreRequest, restore};
+pub use repair::{
+    RepairIndexReport, RepairIndexRequest, RepairPacksReport, RepairPacksRequest,
+    RepairSnapshotsReport, RepairSnapshotsRequest, RepairedSnapshot, repair_index, repair_packs,
+    repair_snapshots,
+};
+pub use repository::{InitRequest, Repository, Who};
+pub use restore::{ItemAction, Overwrite, RestoreOutcome, RestoreProblem, RestoreRequest, restore};
 pub use stats::{Stats, stats};
 pub use tag::{TagChange, tag};
 

@@ -1,62 +1,127 @@
 //! Locks, by restic's rules: see `engine_repository::lock` for what they are.
 //!
 //! A [`HeldLock`] is refreshed by a thread of its own as long as it lives and removed when it is
-//! dropped. A refresh that fails is tried again a minute later; a lock that could not be refreshed
-//! for too long is *lost*: whoever holds it must stop, because others may believe it abandoned.
+//! dropped. A refresh that fails is tried again a minute later. How old a lock is, two clocks say:
+//! one that only goes forward and sleeps with the box, and the one on the wall, which others judge
+//! the lock by and which jumps when it is set. The larger age counts. So after a standby, and after
+//! a clock was set right, the lock is looked for and written anew before the next write that
+//! depends on it; if it is still there, nobody else can have thought the repository free. If it is
+//! gone, or could not be looked for, the lock is *lost* for good: somebody may have come, pruned
+//! and gone, so whoever holds it must stop and begin again with what the repository then says.
+//!
+//! A clock that is wrong by more than half an hour and stays so makes our locks look stale to
+//! others (when it is behind) and theirs to us (when it is ahead). Nobody can tell from inside.
 
 use crate::repository::now;
 use crate::{Repository, Result, TransferError};
 use engine_repository::lock::{Lock, Observer, RECHECK_MILLISECONDS};
 use engine_repository::lock::{REFRESH_SECONDS, REFRESH_SECONDS_MAX};
-use engine_repository::{FileKind, Id};
+use engine_repository::{FileKind, Id, Time};
 use engine_storage::{Name, StorageError, list_all};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// After a refresh that failed.
-const RETRY_SECONDS: u64 = 60;
+/// How often the refresher looks at the clocks; also how long after a refresh that failed.
+const LOOK_SECONDS: u64 = 60;
+
+/// What a lock asks about time.
+pub(crate) trait Clocks: Send + Sync {
+    /// Time since any fixed moment. It never jumps, and may stand still while the box sleeps.
+    fn passed(&self) -> Duration;
+    /// The time on the wall.
+    fn wall(&self) -> Time;
+    /// Waits.
+    fn sleep(&self, span: Duration);
+}
+
+/// The clocks of the box.
+struct BoxClocks(Instant);
+
+impl Clocks for BoxClocks {
+    fn passed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wall(&self) -> Time {
+        now()
+    }
+
+    fn sleep(&self, span: Duration) {
+        std::thread::sleep(span);
+    }
+}
 
 /// A lock, held.
 pub(crate) struct HeldLock {
-    state: Arc<Mutex<State>>,
-    repository: Repository,
+    inner: Arc<Inner>,
     /// Dropped to end the thread.
     stop: Option<Sender<()>>,
     refresher: Option<JoinHandle<()>>,
 }
 
+struct Inner {
+    repository: Repository,
+    exclusive: bool,
+    clocks: Arc<dyn Clocks>,
+    state: Mutex<State>,
+    /// Held while the lock is written anew, which may take long; the state is not.
+    renewing: Mutex<()>,
+}
+
 struct State {
     id: Id,
-    refreshed: Instant,
+    /// By the clock that never jumps, and by the one on the wall.
+    written: (Duration, Time),
+    is_lost: bool,
+    /// Why the last refresh failed.
     failure: Option<StorageError>,
+    /// Locks of ours that could not be removed when they were replaced.
+    left_over: Vec<Id>,
 }
 
 impl HeldLock {
-    /// Takes a lock, or says who keeps us out.
+    /// Takes a lock, waiting for it as long as the repository was told to, or says who keeps us
+    /// out.
     pub(crate) fn acquire(repository: &Repository, exclusive: bool) -> Result<Self> {
-        look_for_others(repository, exclusive, None)?;
-        let id = write(repository, exclusive)?;
-        std::thread::sleep(Duration::from_millis(RECHECK_MILLISECONDS));
-        if let Err(kept_out) = look_for_others(repository, exclusive, Some(id)) {
+        let clocks = || Arc::new(BoxClocks(Instant::now()));
+        repository.patience().wait(|| Self::acquire_by(clocks(), repository, exclusive))
+    }
+
+    fn acquire_by(
+        clocks: Arc<dyn Clocks>,
+        repository: &Repository,
+        exclusive: bool,
+    ) -> Result<Self> {
+        look_for_others(repository, exclusive, clocks.wall(), None)?;
+        let written = (clocks.passed(), clocks.wall());
+        let id = write(repository, exclusive, written.1)?;
+        clocks.sleep(Duration::from_millis(RECHECK_MILLISECONDS));
+        if let Err(kept_out) = look_for_others(repository, exclusive, clocks.wall(), Some(id)) {
             let _ = repository.storage().remove(Name::of(FileKind::Lock, id));
             return Err(kept_out);
         }
-        let state = State { id, refreshed: Instant::now(), failure: None };
-        let state = Arc::new(Mutex::new(state));
-        let (stop, stopped) = channel();
-        let (shared, mine) = (state.clone(), repository.clone());
-        let refresher =
-            std::thread::spawn(move || keep_refreshing(&mine, exclusive, &shared, &stopped));
+        let state = State { id, written, is_lost: false, failure: None, left_over: Vec::new() };
+        let (state, renewing) = (Mutex::new(state), Mutex::default());
         let repository = repository.clone();
-        Ok(Self { state, repository, stop: Some(stop), refresher: Some(refresher) })
+        let inner = Arc::new(Inner { repository, exclusive, clocks, state, renewing });
+        let (stop, stopped) = channel();
+        let mine = inner.clone();
+        let refresher = std::thread::spawn(move || mine.keep_refreshing(&stopped));
+        Ok(Self { inner, stop: Some(stop), refresher: Some(refresher) })
     }
 
-    /// Fails when the lock could not be refreshed for too long.
+    /// Fails when others may believe the repository free, or may have. To be asked before every
+    /// write that depends on their not having changed anything.
     pub(crate) fn must_be_held(&self) -> Result<()> {
-        let mut state = lock(&self.state);
-        match state.refreshed.elapsed() > Duration::from_secs(REFRESH_SECONDS_MAX) {
+        if self.inner.age_seconds() > REFRESH_SECONDS_MAX {
+            // The box slept, its clock was set, or the destination did not answer for long.
+            let _ = self.inner.renew();
+        }
+        let is_old = self.inner.age_seconds() > REFRESH_SECONDS_MAX;
+        let mut state = lock(&self.inner.state);
+        match state.is_lost || is_old {
             true => Err(TransferError::LockLost { cause: state.failure.take() }),
             false => Ok(()),
         }
@@ -69,52 +134,101 @@ impl Drop for HeldLock {
         if let Some(refresher) = self.refresher.take() {
             let _ = refresher.join();
         }
-        let id = lock(&self.state).id;
-        // A destination that is gone keeps the lock; it is stale half an hour later.
-        let _ = self.repository.storage().remove(Name::of(FileKind::Lock, id));
+        let mut state = lock(&self.inner.state);
+        let id = state.id;
+        for id in state.left_over.drain(..).chain([id]) {
+            // A destination that is gone keeps the lock; it is stale half an hour later.
+            let _ = self.inner.repository.storage().remove(Name::of(FileKind::Lock, id));
+        }
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn keep_refreshing(
-    repository: &Repository,
-    exclusive: bool,
-    state: &Mutex<State>,
-    stopped: &Receiver<()>,
-) {
-    let mut wait = REFRESH_SECONDS;
-    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(Duration::from_secs(wait)) {
-        wait = match refresh(repository, exclusive, state) {
-            Ok(()) => REFRESH_SECONDS,
-            Err(TransferError::Storage(cause)) => {
-                lock(state).failure = Some(cause);
-                RETRY_SECONDS
+impl Inner {
+    fn keep_refreshing(&self, stopped: &Receiver<()>) {
+        let wait = Duration::from_secs(LOOK_SECONDS);
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
+            if self.age_seconds() >= REFRESH_SECONDS {
+                let _ = self.renew();
             }
-            Err(_) => RETRY_SECONDS,
+        }
+    }
+
+    /// How old the lock is, by the clock that says more.
+    fn age_seconds(&self) -> u64 {
+        let (passed, wall) = lock(&self.state).written;
+        let passed = self.clocks.passed().saturating_sub(passed).as_secs();
+        // A clock that was set back makes it old, too: others may judge by a better one.
+        passed.max(self.clocks.wall().seconds_since(&wall).unsigned_abs())
+    }
+
+    /// Writes a new lock, then removes the old one: there is always one.
+    fn renew(&self) -> Result<()> {
+        let _renewing = lock(&self.renewing);
+        if self.age_seconds() < REFRESH_SECONDS {
+            return Ok(());
+        }
+        let renewed = self.renew_alone();
+        let mut state = lock(&self.state);
+        match renewed {
+            Ok((id, written)) => {
+                let old = std::mem::replace(&mut state.id, id);
+                (state.written, state.failure) = (written, None);
+                state.left_over.push(old);
+                let mut left_over = std::mem::take(&mut state.left_over);
+                drop(state);
+                let storage = self.repository.storage();
+                left_over.retain(|old| {
+                    let removed = storage.remove(Name::of(FileKind::Lock, *old));
+                    !matches!(removed, Ok(()) | Err(StorageError::NotFound { .. }))
+                });
+                lock(&self.state).left_over = left_over;
+                Ok(())
+            }
+            Err(TransferError::Storage(cause)) => {
+                state.failure = Some(cause);
+                Err(TransferError::LockLost { cause: None })
+            }
+            Err(error) => {
+                state.is_lost |= matches!(error, TransferError::LockLost { .. });
+                Err(error)
+            }
+        }
+    }
+
+    fn renew_alone(&self) -> Result<(Id, (Duration, Time))> {
+        let (storage, old) = (self.repository.storage(), lock(&self.state).id);
+        let must_be_there = || match storage.size(Name::of(FileKind::Lock, old))? {
+            Some(_) => Ok(()),
+            // Somebody found it stale. What was written since may have been judged without us.
+            None => Err(TransferError::LockLost { cause: None }),
         };
+        if lock(&self.state).is_lost {
+            return Err(TransferError::LockLost { cause: None });
+        }
+        must_be_there()?;
+        let was_stale = self.age_seconds() > REFRESH_SECONDS_MAX;
+        let written = (self.clocks.passed(), self.clocks.wall());
+        let id = write(&self.repository, self.exclusive, written.1)?;
+        if was_stale {
+            // Whoever found it stale a moment ago removes it now.
+            self.clocks.sleep(Duration::from_millis(RECHECK_MILLISECONDS));
+            if let Err(gone) = must_be_there() {
+                let _ = storage.remove(Name::of(FileKind::Lock, id));
+                return Err(gone);
+            }
+        }
+        Ok((id, written))
     }
 }
 
-/// Writes a new lock, then removes the old one: there is always one.
-fn refresh(repository: &Repository, exclusive: bool, state: &Mutex<State>) -> Result<()> {
-    let old = lock(state).id;
-    if repository.storage().size(Name::of(FileKind::Lock, old))?.is_none() {
-        // Somebody found it stale. What was written since may have been judged without us.
-        return Err(TransferError::LockLost { cause: None });
-    }
-    let id = write(repository, exclusive)?;
-    *lock(state) = State { id, refreshed: Instant::now(), failure: None };
-    repository.storage().remove(Name::of(FileKind::Lock, old))?;
-    Ok(())
-}
-
-fn write(repository: &Repository, exclusive: bool) -> Result<Id> {
+fn write(repository: &Repository, exclusive: bool, time: Time) -> Result<Id> {
     let who = repository.who();
     let lock = Lock {
-        time: now(),
+        time,
         exclusive,
         hostname: who.hostname.clone(),
         username: who.username.clone(),
@@ -126,10 +240,14 @@ fn write(repository: &Repository, exclusive: bool) -> Result<Id> {
 }
 
 /// Fails when somebody else's lock forbids ours. Stale locks are removed.
-fn look_for_others(repository: &Repository, exclusive: bool, own: Option<Id>) -> Result<()> {
+fn look_for_others(
+    repository: &Repository,
+    exclusive: bool,
+    now: Time,
+    own: Option<Id>,
+) -> Result<()> {
     let storage = repository.storage();
-    let observer =
-        Observer { now: now(), hostname: &repository.who().hostname, is_alive: &is_alive };
+    let observer = Observer { now, hostname: &repository.who().hostname, is_alive: &is_alive };
     for (id, bytes) in list_all(storage.as_ref(), FileKind::Lock)? {
         // An empty lock is what a full disk leaves; restic passes over it, too.
         if Some(id) == own || bytes == 0 {
@@ -192,5 +310,164 @@ fn is_alive(pid: i64) -> bool {
         }
         // Nobody's number: a lock that says so is only judged by its age.
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Who;
+    use engine_contract::memory::{MIB, MemoryPlan};
+    use engine_storage::testing::{Fault, Faulty};
+    use engine_storage::{Folder, Storage};
+
+    const HOUR_SECONDS: i64 = 3600;
+
+    /// Clocks that are set by hand.
+    struct Hands(Mutex<(Duration, Time)>);
+
+    impl Hands {
+        fn now_is(&self, passed_seconds: u64, wall_seconds: i64) {
+            *lock(&self.0) = (Duration::from_secs(passed_seconds), Time::utc(wall_seconds, 0));
+        }
+    }
+
+    impl Clocks for Hands {
+        fn passed(&self) -> Duration {
+            lock(&self.0).0
+        }
+
+        fn wall(&self) -> Time {
+            lock(&self.0).1
+        }
+
+        fn sleep(&self, _: Duration) {}
+    }
+
+    struct Scene {
+        hands: Arc<Hands>,
+        storage: Arc<Faulty>,
+        repository: Repository,
+        held: HeldLock,
+        _folder: tempfile::TempDir,
+    }
+
+    /// A lock that was just taken: both clocks show the same hour.
+    fn scene() -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("repository");
+        let storage = Arc::new(Faulty::around(Arc::new(Folder::at(&place))));
+        let who = Who {
+            hostname: "box".into(),
+            username: "ann".into(),
+            uid: 0,
+            gid: 0,
+            pid: std::process::id(),
+        };
+        let plan = MemoryPlan::of(64 * MIB);
+        let repository = Repository::init(storage.clone(), "password", &who, &plan).unwrap();
+        let hands = Arc::new(Hands(Mutex::new((Duration::from_secs(0), Time::utc(0, 0)))));
+        hands.now_is(1000, 100 * HOUR_SECONDS);
+        let held = HeldLock::acquire_by(hands.clone(), &repository, false).unwrap();
+        Scene { hands, storage, repository, held, _folder: folder }
+    }
+
+    impl Scene {
+        fn locks(&self) -> Vec<Id> {
+            let locks = list_all(self.storage.as_ref(), FileKind::Lock).unwrap();
+            locks.into_iter().map(|(id, _)| id).collect()
+        }
+
+        /// When the one lock there is was written, by the clock on the wall.
+        fn written(&self) -> i64 {
+            let [id] = self.locks()[..] else { panic!("not one lock: {:?}", self.locks()) };
+            let found: Lock = self.repository.read_unpacked(FileKind::Lock, id).unwrap();
+            found.time.seconds
+        }
+
+        fn somebody_removes_it(&self) {
+            for id in self.locks() {
+                self.storage.remove(Name::of(FileKind::Lock, id)).unwrap();
+            }
+        }
+
+        fn is_lost(&self) -> bool {
+            matches!(self.held.must_be_held(), Err(TransferError::LockLost { .. }))
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_fresh_is_left_alone_and_an_old_one_replaced() {
+        let scene = scene();
+        let first = scene.locks();
+        scene.hands.now_is(1000 + 299, 100 * HOUR_SECONDS + 299);
+        scene.held.inner.renew().unwrap();
+        assert_eq!(scene.locks(), first);
+        scene.hands.now_is(1000 + 300, 100 * HOUR_SECONDS + 300);
+        scene.held.inner.renew().unwrap();
+        assert_eq!(scene.written(), 100 * HOUR_SECONDS + 300);
+        assert!(!scene.is_lost());
+    }
+
+    #[test]
+    fn after_a_night_in_standby_a_lock_that_is_still_there_is_written_anew_before_the_next_write() {
+        let scene = scene();
+        // The clock that counts work stood still.
+        scene.hands.now_is(1001, 108 * HOUR_SECONDS);
+        assert!(!scene.is_lost());
+        assert_eq!(scene.written(), 108 * HOUR_SECONDS);
+    }
+
+    #[test]
+    fn after_a_night_in_standby_a_lock_that_somebody_removed_is_lost_for_good() {
+        let scene = scene();
+        scene.hands.now_is(1001, 108 * HOUR_SECONDS);
+        scene.somebody_removes_it();
+        assert!(scene.is_lost());
+        assert_eq!(scene.locks(), [], "nothing pretends that it was held all the time");
+        scene.hands.now_is(1002, 100 * HOUR_SECONDS);
+        assert!(scene.is_lost(), "and a clock that is set does not bring it back");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_or_back_makes_the_lock_be_written_anew() {
+        let scene = scene();
+        for hour in [490_000, 3, 100] {
+            scene.hands.now_is(1001, hour * HOUR_SECONDS);
+            assert!(!scene.is_lost());
+            assert_eq!(scene.written(), hour * HOUR_SECONDS);
+        }
+    }
+
+    #[test]
+    fn a_destination_that_does_not_answer_is_borne_for_22_minutes_and_no_longer() {
+        let scene = scene();
+        scene.storage.inject(Fault::GoneFrom(0));
+        for (minutes, is_lost) in [(6, false), (22, false), (23, true)] {
+            scene.hands.now_is(1000 + minutes * 60, 100 * HOUR_SECONDS + minutes as i64 * 60);
+            let _ = scene.held.inner.renew();
+            assert_eq!(scene.is_lost(), is_lost, "after {minutes} minutes");
+        }
+        // It is back, and so is our lock: nobody was there meanwhile.
+        scene.storage.heal();
+        assert!(!scene.is_lost());
+        assert_eq!(scene.locks().len(), 1);
+    }
+
+    #[test]
+    fn a_lock_of_another_box_is_stale_by_the_clock_on_the_wall_and_not_before() {
+        let scene = scene();
+        let mut who = scene.repository.who().clone();
+        who.hostname = "another".into();
+        let plan = MemoryPlan::of(64 * MIB);
+        let other = Repository::open(scene.storage.clone(), "password", &who, &plan).unwrap();
+        let comes = |hands: &Arc<Hands>| HeldLock::acquire_by(hands.clone(), &other, true);
+        for (seconds, is_kept_out) in [(-HOUR_SECONDS, true), (1800, true), (1801, false)] {
+            let hands = Arc::new(Hands(Mutex::new((Duration::ZERO, Time::utc(0, 0)))));
+            hands.now_is(0, 100 * HOUR_SECONDS + seconds);
+            assert_eq!(comes(&hands).is_err(), is_kept_out, "{seconds} seconds later");
+        }
+        scene.hands.now_is(1001, 100 * HOUR_SECONDS + 1801);
+        assert!(scene.is_lost(), "it was removed by the one who came");
     }
 }

@@ -106,6 +106,9 @@ impl Stat {
     }
 }
 
+/// After so many names of a large folder it is asked whether more are wanted.
+const NAMES_UNASKED_MAX: usize = 1024;
+
 /// An open folder.
 #[derive(Debug)]
 pub(crate) struct Folder(OwnedFd);
@@ -173,6 +176,14 @@ impl Folder {
         Stat::of_open(self.0.as_fd())
     }
 
+    /// Makes the names in the folder durable. Some network file systems cannot and need not.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        match nix::unistd::fsync(&self.0) {
+            Ok(()) | Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(()),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
     /// The same folder as a file, which extended attributes are asked of and written to.
     pub(crate) fn as_file(&self) -> io::Result<File> {
         Ok(File::from(self.0.try_clone()?))
@@ -185,18 +196,37 @@ impl Folder {
 
     /// All names in the folder but `.` and `..`, sorted by their bytes.
     pub(crate) fn names(&self) -> io::Result<Names> {
+        self.names_unless(&|| false)
+    }
+
+    /// The same; [`io::ErrorKind::Interrupted`] as soon as it is to end.
+    pub(crate) fn names_unless(&self, is_stopped: &dyn Fn() -> bool) -> io::Result<Names> {
+        let mut names = Names::default();
+        self.each_name(&mut |name| {
+            if names.len() % NAMES_UNASKED_MAX == 0 && is_stopped() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            names.push(name)
+        })?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Shows each name in the folder but `.` and `..`, in any order.
+    pub(crate) fn each_name(
+        &self,
+        each: &mut dyn FnMut(&CStr) -> io::Result<()>,
+    ) -> io::Result<()> {
         // A descriptor of its own, because reading moves the position of all that share one.
         let fd = openat(&self.0, c".", FOLDER_FLAGS, Mode::empty())?;
-        let mut names = Names::default();
         for entry in Dir::from_fd(fd)?.iter() {
             let entry = entry?;
             let name = entry.file_name();
             if name != c"." && name != c".." {
-                names.push(name)?;
+                each(name)?;
             }
         }
-        names.sort();
-        Ok(names)
+        Ok(())
     }
 }
 
@@ -217,7 +247,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    fn push(&mut self, name: &CStr) -> io::Result<()> {
+    pub(crate) fn push(&mut self, name: &CStr) -> io::Result<()> {
         let start = u32::try_from(self.bytes.len())
             .map_err(|_| io::Error::other("a folder with more than 4 GiB of names"))?;
         self.starts.push(start);
@@ -226,13 +256,22 @@ impl Names {
     }
 
     fn sort(&mut self) {
+        // Names differ before the shorter one's NUL is passed, and nothing is less than NUL; so what
+        // follows them need not be cut off.
         let bytes = &self.bytes;
-        let name = |start: u32| bytes[start as usize..].split(|byte| *byte == 0).next();
-        self.starts.sort_unstable_by(|one, other| name(*one).cmp(&name(*other)));
+        let rest = |start: u32| bytes.get(start as usize..);
+        self.starts.sort_unstable_by(|one, other| rest(*one).cmp(&rest(*other)));
     }
 
     pub(crate) fn len(&self) -> usize {
         self.starts.len()
+    }
+
+    /// The place of a name, once they are sorted.
+    pub(crate) fn place(&self, name: &CStr) -> Option<usize> {
+        let bytes = &self.bytes;
+        let at = |start: u32| bytes[start as usize..].split(|byte| *byte == 0).next();
+        self.starts.binary_search_by(|start| at(*start).cmp(&Some(name.to_bytes()))).ok()
     }
 
     /// The name at a place.
@@ -289,6 +328,22 @@ mod tests {
         let mut expected: Vec<_> = names.iter().map(|name| name.to_vec()).collect();
         expected.sort();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_huge_folder_is_not_listed_to_its_end_when_nobody_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..3 * NAMES_UNASKED_MAX {
+            std::fs::write(folder.path().join(number.to_string()), b"").unwrap();
+        }
+        let asked = std::cell::Cell::new(0);
+        let is_stopped = || {
+            asked.set(asked.get() + 1);
+            asked.get() == 2
+        };
+        let ended = Folder::at(folder.path()).unwrap().names_unless(&is_stopped);
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::Interrupted);
+        assert_eq!(asked.get(), 2);
     }
 
     #[test]

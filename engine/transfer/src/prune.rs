@@ -1,36 +1,50 @@
-//! Prune: what no snapshot needs goes.
+//! Prune: what no snapshot needs goes. In two phases, so that it works beside backups.
 //!
-//! 1. every tree of every snapshot marks the blobs it needs;
-//! 2. packs of which nothing is needed, and packs in no index, are to go; of the others, those with
-//!    the most waste are to be copied, until what is wasted is no more than allowed;
+//! **Phase one**, under a lock that others share:
+//! 1. every tree of every snapshot marks the blobs it needs ([`survey`]);
+//! 2. packs of which nothing is needed are to go; of the others, those with the most waste are to
+//!    be copied, until what is wasted is no more than allowed ([`plan`]);
 //! 3. what is needed of those is copied, still sealed, into new packs, each blob verified before;
-//! 4. the listing is asked whether the new packs are there, each with its size; then a new index is
-//!    written that names what stays, and read back;
-//! 5. the old index files are removed, and only then the packs.
+//!    each new pack is asked for, with its size, before an index names it ([`copy`]);
+//! 4. index files are written that name what stays, and read back; what was found is taken down in
+//!    the cache's folder ([`prepare`], [`marks`]). So far nothing was removed: there is only more.
 //!
-//! Cut off before 4, new packs are waste the next prune takes; between 4 and 5, both indexes name
-//! packs that are there; after it, packs are left that no index names. Nothing is lost anywhere.
+//! **Phase two**, under a lock nobody shares, and short ([`sweep`]):
+//! 5. if an index file of phase one is gone, its marks are thrown away, and all begins again;
+//! 6. snapshots that are new are walked: packs with what they need are *spared*, and so are packs
+//!    that new index files name. New index files stay as they are;
+//! 7. the index files of before are removed, and only then packs: those that were to go, and those
+//!    that no index names.
 //!
-//! **What grows:** in memory, for each blob of the index 48 bytes (up to twice that while it is
-//! read), two bits, and 4 bytes while the new index is written; 8 for each blob that is copied;
-//! some 200 for each pack; the trees that are open. Packs are streamed, one blob at a time. The
-//! lock is exclusive from beginning to end.
+//! When the second lock cannot be had, phase one's work is kept, and the next prune begins with
+//! phase two. Cut off in phase one, some blobs are there twice, or packs in no index: the next
+//! prune takes them. Cut off in phase two, both indexes name packs that are there, or packs are
+//! left that no index names. Nothing is lost anywhere.
+//!
+//! **What grows:** nothing in memory but an id for each snapshot and index file, and the entries of
+//! one pack. All else is sorted on disk, within what the plan has for index and pipeline.
 
+mod ages;
 mod copy;
+mod marks;
 mod plan;
+mod prepare;
+mod records;
+mod survey;
+mod sweep;
 mod write;
 
-use crate::browse::each_snapshot;
-use crate::index::{Index, IndexBuilder};
 use crate::locks::HeldLock;
 use crate::{Cancel, Event, Repository, Result, TransferError};
-use engine_repository::{BlobKind, FileKind, Id};
-use engine_storage::{Name, StorageError, list_all};
-use plan::{Fate, Plan, UsedBlobs};
-use std::collections::HashMap;
+use marks::Marks;
+use plan::Plan;
+use survey::Survey;
+
+/// After so many times that somebody else pruned between our two phases, we give up.
+const ROUNDS_MAX: usize = 3;
 
 /// How much waste may stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum MaxUnused {
     /// Thousandths of what the repository then takes.
     Permille(u32),
@@ -47,18 +61,27 @@ impl Default for MaxUnused {
 }
 
 /// How to prune.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PruneRequest {
     /// How much waste may stay; 5 % unless said otherwise.
     pub max_unused: MaxUnused,
     /// Copy no more packs than have this many bytes together.
     pub max_repack_bytes: Option<u64>,
+    /// Copy packs much smaller than packs should be, too, when there are several.
+    pub is_small_repacked: bool,
+    /// Copy packs with blobs that are not compressed, too, compressing what gets smaller by it.
+    pub is_uncompressed_repacked: bool,
+    /// Copy only packs with trees.
+    pub is_cacheable_only: bool,
+    /// Leave packs alone that prunes of this computer have known for fewer seconds than this.
+    /// When they were first seen is kept in the cache: without one, all are left alone.
+    pub pack_age_seconds_min: Option<u64>,
     /// Only say what would be done.
     pub dry_run: bool,
 }
 
 /// What a prune did, or would do. Bytes are those of sealed blobs, without headers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PruneReport {
     /// Blobs that snapshots need, each once.
     pub blobs_used: u64,
@@ -82,6 +105,9 @@ pub struct PruneReport {
     pub bytes_unindexed: u64,
     /// Packs the index named that are not there; nothing in them was needed.
     pub packs_missing: u64,
+    /// Packs of those to be removed that stay all the same, because a backup that ended meanwhile
+    /// needs something in them.
+    pub packs_spared: u64,
     /// Unused bytes that stay.
     pub bytes_left_unused: u64,
 }
@@ -91,132 +117,91 @@ impl PruneReport {
     pub fn bytes_freed(&self) -> u64 {
         self.bytes_unused.saturating_sub(self.bytes_left_unused) + self.bytes_unindexed
     }
+
+    /// Whether anything is to be removed.
+    fn is_work(&self) -> bool {
+        let packs = [self.packs_repacked, self.packs_removed, self.packs_unindexed];
+        packs.iter().any(|packs| *packs > 0) || self.packs_missing > 0
+    }
 }
 
-/// Prunes. An error before the first removal leaves everything as it was.
+/// Prunes. An error before the first removal leaves all that was there.
 pub fn prune(
     repository: &Repository,
     request: &PruneRequest,
     events: &(dyn Fn(Event) + Sync),
     cancel: &Cancel,
 ) -> Result<PruneReport> {
-    let lock = HeldLock::acquire(repository, true)?;
-    let mut packs = HashMap::new();
-    repository.storage().list(FileKind::Pack, &mut |id, bytes| {
-        packs.insert(id, bytes);
-        Ok(())
-    })?;
-    let (index, index_files, packs_missing) = load(repository, &packs)?;
-    let used = mark(repository, &index, cancel)?;
-    let mut plan = Plan::make(&index, &used, &packs, request)?;
-    plan.report.packs_missing = packs_missing;
-    if !request.dry_run {
-        let job = Job { repository, index: &index, lock: &lock, cancel, events };
-        job.carry_out(&plan, &index_files)?;
-    }
-    Ok(plan.report)
-}
-
-/// All copies of all blobs in packs that are there; the index files; packs that are missing.
-fn load(repository: &Repository, packs: &HashMap<Id, u64>) -> Result<(Index, Vec<Id>, u64)> {
-    let mut builder = IndexBuilder::default();
-    let mut files = Vec::new();
-    let mut missing = std::collections::HashSet::new();
-    for (id, _) in list_all(repository.storage().as_ref(), FileKind::Index)? {
-        builder.add_file_with(repository, id, &mut |pack, _| {
-            if !packs.contains_key(&pack) {
-                missing.insert(pack);
-            }
-        })?;
-        files.push(id);
-    }
-    let index = builder.finish_with_copies(&|pack| packs.contains_key(pack));
-    Ok((index, files, missing.len() as u64))
-}
-
-/// Marks what the snapshots need. A blob that is needed and not there stops everything.
-fn mark(repository: &Repository, index: &Index, cancel: &Cancel) -> Result<UsedBlobs> {
-    let mut used = UsedBlobs::none(index);
-    let mut roots = Vec::new();
-    each_snapshot(repository, &mut |_, snapshot| roots.push(snapshot.tree))?;
-    let mut fetcher = crate::blobs::Fetcher::new(repository, index);
-    for root in roots {
-        let mut open = Vec::new();
-        if used.mark(index, BlobKind::Tree, &root)? {
-            open.push(fetcher.tree(&root)?);
-        }
-        while let Some(nodes) = open.last_mut() {
-            if cancel.is_cancelled() {
-                return Err(TransferError::Cancelled);
-            }
-            let Some(node) = nodes.next() else {
-                open.pop();
-                continue;
-            };
-            let node = node?;
-            for id in node.content.iter().flatten() {
-                used.mark(index, BlobKind::Data, id)?;
-            }
-            if let Some(subtree) = node.subtree
-                && used.mark(index, BlobKind::Tree, &subtree)?
-            {
-                open.push(fetcher.tree(&subtree)?);
-            }
+    let mut marks = match request.dry_run {
+        true => None,
+        false => Marks::load(repository, request)?,
+    };
+    if let Some(old) = marks.take() {
+        match old.are_fresh(repository)? {
+            true => marks = Some(old),
+            false => old.discard()?,
         }
     }
-    Ok(used)
+    for _ in 0..ROUNDS_MAX {
+        let found = match marks.take() {
+            Some(found) => found,
+            None => match phase_one(repository, request, events, cancel)? {
+                PhaseOne::Done(report) => return Ok(report),
+                PhaseOne::Marked(found) => *found,
+            },
+        };
+        let swept = sweep::sweep(repository, &found, events, cancel)?;
+        found.discard()?;
+        if let Some(report) = swept {
+            return Ok(report);
+        }
+    }
+    Err(TransferError::Overtaken)
+}
+
+/// Fails when somebody asked to stop.
+fn must_go_on(cancel: &Cancel) -> Result<()> {
+    if cancel.is_cancelled() { Err(TransferError::Cancelled) } else { Ok(()) }
+}
+
+enum PhaseOne {
+    /// There is nothing to remove, or nothing shall be.
+    Done(PruneReport),
+    Marked(Box<Marks>),
+}
+
+fn phase_one(
+    repository: &Repository,
+    request: &PruneRequest,
+    events: &(dyn Fn(Event) + Sync),
+    cancel: &Cancel,
+) -> Result<PhaseOne> {
+    let lock = HeldLock::acquire(repository, false)?;
+    let survey = Survey::make(repository, cancel)?;
+    let young = ages::young(repository, &survey.there, request)?;
+    let plan = Plan::make(repository, &survey, young.as_ref(), request, cancel)?;
+    if request.dry_run || !plan.report.is_work() {
+        return Ok(PhaseOne::Done(plan.report));
+    }
+    let job = Job { repository, request, lock: &lock, cancel, events };
+    let marks = prepare::prepare(&job, survey, plan)?;
+    job.may_go_on()?;
+    Ok(PhaseOne::Marked(Box::new(marks)))
 }
 
 /// What carrying out a plan needs.
 struct Job<'a> {
     repository: &'a Repository,
-    index: &'a Index,
+    request: &'a PruneRequest,
     lock: &'a HeldLock,
     cancel: &'a Cancel,
     events: &'a (dyn Fn(Event) + Sync),
 }
 
 impl Job<'_> {
-    fn carry_out(&self, plan: &Plan<'_>, index_files: &[Id]) -> Result<()> {
-        let new_packs = self.copy(plan)?;
-        let is_index_changed = !new_packs.is_empty()
-            || plan.report.packs_missing > 0
-            || plan.fates.iter().any(|fate| *fate != Fate::Keep);
-        if is_index_changed {
-            self.must_be_there(&new_packs)?;
-            let new_files = self.write_index(plan, &new_packs)?;
-            self.must_read_back(&new_files)?;
-            for id in index_files {
-                self.may_go_on()?;
-                self.remove(Name::of(FileKind::Index, *id))?;
-            }
-            self.must_be_gone(index_files)?;
-        }
-        for (pack, fate) in self.index.packs().iter().zip(&plan.fates) {
-            if *fate != Fate::Keep {
-                self.lock.must_be_held()?;
-                self.remove(Name::of(FileKind::Pack, *pack))?;
-            }
-        }
-        for pack in &plan.unindexed {
-            self.lock.must_be_held()?;
-            self.remove(Name::of(FileKind::Pack, *pack))?;
-        }
-        Ok(())
-    }
-
     /// Whether nobody asked to stop, and the lock is still ours.
     fn may_go_on(&self) -> Result<()> {
-        match self.cancel.is_cancelled() {
-            true => Err(TransferError::Cancelled),
-            false => self.lock.must_be_held(),
-        }
-    }
-
-    fn remove(&self, name: Name) -> Result<()> {
-        match self.repository.storage().remove(name) {
-            Ok(()) | Err(StorageError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        must_go_on(self.cancel)?;
+        self.lock.must_be_held()
     }
 }

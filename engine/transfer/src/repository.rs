@@ -2,18 +2,20 @@
 
 use crate::cache::Cache;
 use crate::errors::Cause;
-use crate::{Result, TransferError};
+use crate::patience::Patience;
+use crate::{Cancel, Result, TransferError};
 use engine_contract::memory::MemoryPlan;
+use engine_repository::compress::{Compression, Effort};
 use engine_repository::config::{ConfigError, Version};
 use engine_repository::key_file::{KEY_FILE_BYTES_MAX, KeyError, SALT_BYTES};
 use engine_repository::unpacked;
 use engine_repository::{
-    ChunkerKind, Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce, Polynomial,
-    Time,
+    Chunker, Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce, Polynomial, Time,
 };
 use engine_storage::{Doubting, Name, Storage, StorageError, list_all};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Snapshots and locks are never larger; index files of restic are some MiB.
 const UNPACKED_BYTES_MAX: u64 = 256 << 20;
@@ -39,6 +41,22 @@ pub struct Who {
     pub pid: u32,
 }
 
+/// How a new repository is to be.
+#[derive(Clone)]
+pub struct InitRequest {
+    /// The format's version: 2, or for old readers 1, without compression.
+    pub version: Version,
+    /// Cut files as in this repository, so that what is copied from there and what is backed up
+    /// here share their chunks.
+    pub cut_like: Option<Repository>,
+}
+
+impl Default for InitRequest {
+    fn default() -> Self {
+        Self { version: Version::V2, cut_like: None }
+    }
+}
+
 /// An opened repository. Clones share everything.
 #[derive(Clone)]
 pub struct Repository(Arc<Inner>);
@@ -49,20 +67,32 @@ struct Inner {
     key: Arc<MasterKey>,
     key_id: Id,
     config: Config,
-    chunker_kind: ChunkerKind,
+    effort: Effort,
     who: Who,
     plan: MemoryPlan,
     cache: Cache,
+    patience: Patience,
 }
 
 impl Repository {
-    /// Makes a new repository, and opens it. The config is written last: a repository whose making
-    /// was cut off is none, and can be made again in the same place.
+    /// Makes a new repository of our own kind, and opens it.
     pub fn init(
         storage: Arc<dyn Storage>,
         password: &str,
         who: &Who,
         plan: &MemoryPlan,
+    ) -> Result<Self> {
+        Self::init_as(storage, password, who, plan, &InitRequest::default())
+    }
+
+    /// Makes a new repository, and opens it. The config is written last: a repository whose making
+    /// was cut off is none, and can be made again in the same place.
+    pub fn init_as(
+        storage: Arc<dyn Storage>,
+        password: &str,
+        who: &Who,
+        plan: &MemoryPlan,
+        request: &InitRequest,
     ) -> Result<Self> {
         let given = storage;
         let storage = Doubting::around(given.clone());
@@ -78,18 +108,9 @@ impl Repository {
             MasterKey::from_bytes(&random()?).map_err(|cause| unwritable("a master key", cause))?;
         let key_file = key_file(&key, password, who)?;
         storage.write(Name::of(FileKind::Key, Id::of(&key_file)), &key_file)?;
-        let mut broken = false;
-        let polynomial = Polynomial::random(|| {
-            let bytes = random::<8>();
-            broken |= bytes.is_err();
-            u64::from_le_bytes(bytes.unwrap_or_default())
-        });
-        if broken {
-            return Err(TransferError::Random);
-        }
-        let polynomial = polynomial.map_err(|cause| unwritable("the config", cause))?;
-        let config = Config::new(Id::from_bytes(random()?), polynomial);
-        let sealed = seal_config(&config, &key)?;
+        let config = new_config(request)?;
+        let sealed =
+            config.seal(&key, nonce()?).map_err(|cause| unwritable("the config", cause))?;
         storage.write(Name::CONFIG, &sealed)?;
         Self::open(given, password, who, plan)
     }
@@ -109,7 +130,7 @@ impl Repository {
         };
         let (key_id, key, config) = unlock(storage.as_ref(), password, &sealed)?;
         let inner = Inner {
-            chunker_kind: chunker_kind(sealed, &key),
+            effort: Effort::Auto,
             storage: Arc::new(Doubting::around(storage)),
             key: Arc::new(key),
             key_id,
@@ -117,6 +138,7 @@ impl Repository {
             who: who.clone(),
             plan: *plan,
             cache: Cache::none(),
+            patience: Patience::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -126,6 +148,23 @@ impl Repository {
     pub fn with_cache(self, caches: &Path) -> Self {
         let cache = Cache::below(caches, self.id());
         Self(Arc::new(Inner { cache, ..Inner::clone(&self.0) }))
+    }
+
+    /// The same repository, what is stored in it compressed with this effort.
+    pub fn with_effort(self, effort: Effort) -> Self {
+        Self(Arc::new(Inner { effort, ..Inner::clone(&self.0) }))
+    }
+
+    /// The same repository, where a lock that somebody else holds is waited for so long, or until
+    /// somebody asks to stop. Without this it is tried once.
+    pub fn with_lock_patience(self, wait: Duration, cancel: &Cancel) -> Self {
+        let patience = Patience { wait, cancel: cancel.clone() };
+        Self(Arc::new(Inner { patience, ..Inner::clone(&self.0) }))
+    }
+
+    /// The same repository, reached by another way.
+    pub(crate) fn with_storage(&self, storage: Arc<dyn Storage>) -> Self {
+        Self(Arc::new(Inner { storage, ..Inner::clone(&self.0) }))
     }
 
     /// The repository's id, by which a destination is known wherever it is connected.
@@ -157,6 +196,10 @@ impl Repository {
 
     pub(crate) fn who(&self) -> &Who {
         &self.0.who
+    }
+
+    pub(crate) fn patience(&self) -> &Patience {
+        &self.0.patience
     }
 
     pub(crate) fn cache(&self) -> &Cache {
@@ -205,14 +248,41 @@ impl Repository {
         Ok(id)
     }
 
-    /// How files are cut: as those in the repository were.
-    pub(crate) fn chunker_kind(&self) -> ChunkerKind {
-        self.0.chunker_kind
+    /// What cuts files: as those in the repository were cut.
+    pub(crate) fn chunker(&self) -> Chunker {
+        self.0.config.chunker(&self.0.key)
     }
 
-    pub(crate) fn is_compressed(&self) -> bool {
-        self.0.config.version != Version::V1
+    /// How blobs are compressed; not at all in version 1.
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        (self.0.config.version != Version::V1).then(|| self.0.effort.compression())
     }
+}
+
+/// The config of a new repository.
+fn new_config(request: &InitRequest) -> Result<Config> {
+    let id = Id::from_bytes(random()?);
+    let config = match &request.cut_like {
+        Some(like) => {
+            let cutting = like.config().cutting_for_another(like.key());
+            Config { cutting, ..Config::new(id, like.config().chunker_polynomial) }
+        }
+        None => Config::new(id, random_polynomial()?),
+    };
+    Ok(Config { version: request.version, ..config })
+}
+
+fn random_polynomial() -> Result<Polynomial> {
+    let mut broken = false;
+    let polynomial = Polynomial::random(|| {
+        let bytes = random::<8>();
+        broken |= bytes.is_err();
+        u64::from_le_bytes(bytes.unwrap_or_default())
+    });
+    if broken {
+        return Err(TransferError::Random);
+    }
+    polynomial.map_err(|cause| unwritable("the config", cause))
 }
 
 /// The bytes of a key file that holds `key` for whoever knows `password`.
@@ -259,40 +329,6 @@ fn unlock(storage: &dyn Storage, password: &str, sealed: &[u8]) -> Result<(Id, M
         Some(error) if !is_any_refused => Err(error),
         None if !is_any_refused => Err(damaged(Name::CONFIG, "no key is beside it".to_owned())),
         _ => Err(TransferError::WrongPassword { location: storage.location() }),
-    }
-}
-
-/// A config with one field more, which restic passes over and never writes anew: how we cut files.
-#[derive(serde::Serialize)]
-struct OurConfig<'a> {
-    #[serde(flatten)]
-    config: &'a Config,
-    holdfast_chunker: &'static str,
-}
-
-/// The first version of our own chunker.
-const GEAR: &str = "gear-1";
-
-fn seal_config(config: &Config, key: &MasterKey) -> Result<Vec<u8>> {
-    let ours = OurConfig { config, holdfast_chunker: GEAR };
-    let json = serde_json::to_vec(&ours).map_err(|cause| unwritable("the config", cause))?;
-    let mut sealed = Vec::new();
-    key.seal_into(nonce()?, &json, &mut sealed).map_err(|cause| unwritable("the config", cause))?;
-    Ok(sealed)
-}
-
-/// How files are cut in the repository of this config. Whatever we do not know is cut as restic
-/// cuts, which is never wrong.
-fn chunker_kind(mut sealed: Vec<u8>, key: &MasterKey) -> ChunkerKind {
-    #[derive(serde::Deserialize)]
-    struct Written {
-        holdfast_chunker: Option<String>,
-    }
-    let json = key.open_in_place(&mut sealed).ok();
-    let written = json.and_then(|json| serde_json::from_slice::<Written>(json).ok());
-    match written.and_then(|written| written.holdfast_chunker).as_deref() {
-        Some(GEAR) => ChunkerKind::Gear,
-        _ => ChunkerKind::Rabin,
     }
 }
 

@@ -8,7 +8,7 @@ use engine_transfer::{
 };
 use place::{Place, back_up, noise};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -37,6 +37,55 @@ fn a_file_is_dumped_as_its_bytes_and_what_is_no_file_or_folder_is_refused() {
         let refused = dumped(&repository, &source.join(name)).unwrap_err();
         assert!(matches!(refused, TransferError::NotInSnapshot { .. }), "{name}: {refused}");
     }
+}
+
+#[test]
+fn a_folder_is_dumped_as_a_zip_archive_that_others_unpack_to_the_same_tree() {
+    let place = Place::new();
+    let source = place.source();
+    let long = "ä".repeat(100);
+    fs::create_dir(source.join(&long)).unwrap();
+    fs::write(source.join(&long).join("odd \n' name"), "x").unwrap();
+    symlink("../elsewhere", source.join("folder/link")).unwrap();
+    fs::set_permissions(source.join("empty"), fs::Permissions::from_mode(0o6751)).unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_234_567_891);
+    let times = fs::FileTimes::new().set_modified(time);
+    fs::File::options().append(true).open(source.join("empty")).unwrap().set_times(times).unwrap();
+    let repository = place.init();
+    back_up(&repository, &source);
+    let mut out = Vec::new();
+    let zip = engine_transfer::Archive::Zip;
+    let cancel = Cancel::new();
+    let snapshot = latest(&repository);
+    engine_transfer::dump_as(&repository, &snapshot, &source, zip, &mut out, &cancel).unwrap();
+    assert!(out.len() < 3_500_000, "text is compressed");
+    fs::write(place.path("archive.zip"), &out).unwrap();
+    let judge = r#"
+import os, stat, sys, zipfile
+source = sys.argv[2]
+archive = zipfile.ZipFile(sys.argv[1])
+assert archive.testzip() is None
+names = {info.filename: info for info in archive.infolist()}
+for folder, folders, files in os.walk(source):
+    for name in folders + files:
+        path = os.path.join(folder, name)
+        facts = os.lstat(path)
+        inner = os.path.relpath(path, source) + ("/" if name in folders else "")
+        info = names.pop(inner)
+        assert info.external_attr >> 16 == facts.st_mode, (inner, oct(info.external_attr >> 16))
+        extra = info.extra
+        assert extra[:2] == b"UT", extra
+        assert int.from_bytes(extra[5:9], "little") == int(facts.st_mtime), inner
+        if stat.S_ISLNK(facts.st_mode):
+            assert archive.read(info).decode() == os.readlink(path)
+        elif stat.S_ISREG(facts.st_mode):
+            assert archive.read(info) == open(path, "rb").read()
+assert not names, names
+"#;
+    let mut python = Command::new("python3");
+    python.arg("-c").arg(judge).arg(place.path("archive.zip")).arg(&source);
+    let output = python.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
@@ -172,4 +221,46 @@ fn tags_are_put_on_and_taken_off_and_restic_sees_them() {
     assert_eq!(latest(&repository).tags, [""; 0]);
     assert_eq!(snapshots(&repository).unwrap().len(), 1);
     place.restic_must(&["check", "--read-data"]);
+}
+
+#[test]
+fn a_snapshot_says_what_the_backup_found_and_did_as_restic_says_it() {
+    let place = Place::new();
+    let source = place.source();
+    let repository = place.init();
+    let first = back_up(&repository, &source);
+    fs::write(source.join("folder/new"), "new").unwrap();
+    let second = back_up(&repository, &source);
+    let summary = |id: engine_transfer::Id| -> serde_json::Value {
+        place.restic_must(&["cat", "snapshot", &id.to_string()]);
+        repository_says(&place, id)["summary"].clone()
+    };
+    let on_the_way = source.components().count() as u64 - 1;
+    let said = summary(first.snapshot);
+    assert_eq!(said["files_new"], 3);
+    assert_eq!(said["dirs_new"], on_the_way + 1);
+    assert_eq!((&said["dirs_changed"], &said["dirs_unmodified"]), (&0.into(), &0.into()));
+    assert_eq!(said["total_files_processed"], 3);
+    assert_eq!(said["total_bytes_processed"], first.bytes_total);
+    assert_eq!(said["data_blobs"], first.data_blobs);
+    let said = summary(second.snapshot);
+    assert_eq!((&said["files_new"], &said["files_unmodified"]), (&1.into(), &3.into()));
+    assert_eq!((&said["dirs_new"], &said["dirs_changed"]), (&0.into(), &(on_the_way + 1).into()));
+    let third = back_up(&repository, &source);
+    let said = summary(third.snapshot);
+    // What is above the source changes as it likes.
+    let number = |name: &str| said[name].as_u64().unwrap();
+    assert_eq!(number("dirs_unmodified") + number("dirs_changed"), on_the_way + 1);
+    assert!(number("dirs_unmodified") >= 2);
+    assert_eq!((number("data_blobs"), number("files_unmodified")), (0, 4));
+}
+
+/// A snapshot's JSON, read by the format's own rules.
+fn repository_says(place: &Place, id: engine_transfer::Id) -> serde_json::Value {
+    use engine_repository::{FileKind, KeyFile, unpacked};
+    let folder = place.path("repository");
+    let key = fs::read_dir(folder.join("keys")).unwrap().next().unwrap().unwrap().path();
+    let key = KeyFile::from_json(&fs::read(key).unwrap()).unwrap().open(place::PASSWORD).unwrap();
+    let mut sealed = fs::read(folder.join(FileKind::Snapshot.path(&id))).unwrap();
+    unpacked::open(&mut sealed, &key).unwrap()
 }

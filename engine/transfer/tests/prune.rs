@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// More changes than any prune of the small repository makes.
-const CHANGES_MAX: usize = 60;
+const CHANGES_MAX: usize = 80;
 
 /// Two snapshots of the same folder: what only the first has is named `old`. The first is
 /// forgotten.
@@ -109,7 +109,8 @@ fn waste_stays_as_long_as_it_is_no_more_than_allowed() {
     let place = Place::new();
     let repository = with_waste(&place);
     let with = |max_unused, max_repack_bytes| {
-        let request = PruneRequest { max_unused, max_repack_bytes, dry_run: true };
+        let request =
+            PruneRequest { max_unused, max_repack_bytes, dry_run: true, ..Default::default() };
         prune(&repository, &request, &|_| {}, &Cancel::new()).unwrap()
     };
     // Trees are always put together.
@@ -122,6 +123,7 @@ fn waste_stays_as_long_as_it_is_no_more_than_allowed() {
 
 #[test]
 fn killed_after_any_change_nothing_is_lost_and_the_next_prune_ends_it() {
+    // What is kept beside the repository knows nothing of its being put back each time.
     cut_off_at_every_step(Fault::GoneFrom, true);
 }
 
@@ -146,7 +148,10 @@ fn cut_off_at_every_step(fault: fn(usize) -> Fault, is_restic_asked: bool) {
         let _ = fs::remove_dir_all(place.path("repository"));
         copy(&template, &place.path("repository"));
         let faulty = Arc::new(Faulty::around(place.folder()));
-        let repository = place.open_on(faulty.clone());
+        let mut repository = place.open_on(faulty.clone());
+        if is_restic_asked {
+            repository = repository.with_cache(&place.path("caches"));
+        }
         faulty.inject(fault(step));
         let ended = prune_all(&repository);
         let is_done = faulty.changes() <= step;
@@ -296,4 +301,92 @@ fn what_restic_wrote_in_either_version_is_pruned_to_its_content() {
         let said = place.restic_must(&["prune", "--max-unused", "0"]);
         assert!(said.contains("total prune:") && said.contains("0 blobs / 0 B"), "{said}");
     }
+}
+
+/// A repository of ten small packs of data, none of which has waste.
+fn with_small_packs(place: &Place) -> Repository {
+    let source = place.path("source");
+    fs::create_dir(&source).unwrap();
+    let repository = place.init();
+    for number in 0..10 {
+        fs::write(source.join(format!("file {number}")), noise(100_000, number)).unwrap();
+        back_up(&repository, &source);
+    }
+    repository
+}
+
+fn number_of_packs(place: &Place) -> usize {
+    list_all(place.folder().as_ref(), FileKind::Pack).unwrap().len()
+}
+
+#[test]
+fn packs_that_are_much_too_small_are_put_together_when_asked_and_then_left_alone() {
+    let place = Place::new();
+    let repository = with_small_packs(&place);
+    assert_eq!(number_of_packs(&place), 20);
+    assert_eq!(prune_all(&repository).unwrap().packs_repacked, 0);
+    let small = PruneRequest { is_small_repacked: true, ..PruneRequest::default() };
+    let prune_small = |request| prune(&repository, &request, &|_| {}, &Cancel::new()).unwrap();
+    let some = PruneRequest { max_repack_bytes: Some(350_000), ..small };
+    assert_eq!(prune_small(PruneRequest { dry_run: true, ..some }).packs_kept, 7);
+    let trees_only = PruneRequest { is_cacheable_only: true, ..small };
+    assert_eq!(prune_small(trees_only).packs_repacked, 10);
+    assert_eq!(number_of_packs(&place), 11);
+    assert_eq!(prune_small(small).packs_repacked, 10);
+    assert_eq!(number_of_packs(&place), 2);
+    assert_eq!(list_all(place.folder().as_ref(), FileKind::Index).unwrap().len(), 1);
+    assert_eq!(prune_small(small).packs_repacked, 0);
+    must_be_whole(&place, &repository);
+    restic_must_agree(&place);
+}
+
+#[test]
+fn packs_first_seen_a_short_while_ago_are_left_alone_when_asked() {
+    let place = Place::new();
+    with_waste(&place);
+    let repository = place.open_on(place.folder()).with_cache(&place.path("caches"));
+    let before = files(place.folder().as_ref());
+    let aged = |seconds| {
+        let max_unused = MaxUnused::Bytes(0);
+        let pack_age_seconds_min = Some(seconds);
+        let request = PruneRequest { max_unused, pack_age_seconds_min, ..Default::default() };
+        prune(&repository, &request, &|_| {}, &Cancel::new()).unwrap()
+    };
+    let left = aged(3600);
+    assert_eq!((left.packs_repacked, left.packs_removed), (0, 0));
+    assert_eq!(left.bytes_left_unused, left.bytes_unused);
+    assert_eq!(files(place.folder().as_ref()), before);
+    // As if an hour had passed: the seconds behind each id.
+    let folder = place.path("caches").join(repository.id().to_string());
+    let path = folder.join("pack-ages-1");
+    let mut ages = fs::read(&path).unwrap();
+    for age in ages.chunks_mut(40) {
+        let seconds = u64::from_be_bytes(age[32..].try_into().unwrap());
+        age[32..].copy_from_slice(&(seconds - 3600).to_be_bytes());
+    }
+    fs::write(&path, &ages).unwrap();
+    assert_eq!(aged(3600).bytes_left_unused, 0);
+    must_be_whole(&place, &repository);
+    restic_must_agree(&place);
+    let without = place.open_on(place.folder());
+    let request = PruneRequest { pack_age_seconds_min: Some(1), ..PruneRequest::default() };
+    assert_eq!(prune(&without, &request, &|_| {}, &Cancel::new()).unwrap().packs_removed, 0);
+}
+
+#[test]
+fn what_was_stored_uncompressed_is_compressed_when_asked_where_that_gains_something() {
+    let place = Place::new();
+    let source = place.source();
+    place.restic_must(&["init"]);
+    place.restic_must(&["backup", "--compression", "off", source.to_str().unwrap()]);
+    let repository = place.open_on(place.folder());
+    assert_eq!(prune_all(&repository).unwrap().packs_repacked, 0);
+    let request = PruneRequest { is_uncompressed_repacked: true, ..PruneRequest::default() };
+    let done = prune(&repository, &request, &|_| {}, &Cancel::new()).unwrap();
+    assert!(done.packs_repacked > 0, "{done:?}");
+    let stats = engine_transfer::stats(&repository, &[], &Cancel::new()).unwrap();
+    // The text became nearly nothing, the noise stayed as it was.
+    assert!((3_000_000..3_100_000).contains(&stats.raw_bytes), "{stats:?}");
+    must_be_whole(&place, &repository);
+    restic_must_agree(&place);
 }

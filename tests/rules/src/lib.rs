@@ -47,10 +47,11 @@ impl Source {
         self.path.extension().is_some_and(|extension| extension == "rs")
     }
 
-    /// The lines a program is made of, numbered from 1: without tests and benches, without the unit
-    /// tests at a file's end, and without comments.
+    /// The lines a program is made of, numbered from 1: without tests, benches and examples, without
+    /// the unit tests at a file's end, and without comments.
     pub fn program_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_trial = |part: &std::ffi::OsStr| part == "tests" || part == "benches";
+        let is_trial =
+            |part: &std::ffi::OsStr| ["tests", "benches", "examples"].iter().any(|of| part == *of);
         let is_test = self.path.iter().any(is_trial);
         let lines = self.text.lines().enumerate().take_while(|(_, line)| *line != "#[cfg(test)]");
         lines

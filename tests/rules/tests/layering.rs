@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tests_rules::{expect_none, rooms, root};
 
 /// Every allowed arrow, and why it is there. A new one is a decision, not an edit.
-const ARROWS: [(&str, &str, &str); 19] = [
+const ARROWS: [(&str, &str, &str); 22] = [
     ("engine-storage", "engine-repository", "a stored file is named by its id and kind"),
     ("engine-transfer", "engine-contract", "it keeps to the memory plan"),
     ("engine-transfer", "engine-repository", "it moves packs, trees and snapshots"),
@@ -24,6 +24,13 @@ const ARROWS: [(&str, &str, &str); 19] = [
     ("tests-conformance", "supervisor-trust", "the client under test, and what signs for it"),
     ("tests-conformance", "supervisor-fetch", "the client fetches as the supervisor does"),
     ("tests-stories", "tests-support", "stories speak its words"),
+    (
+        "tests-damaged",
+        "engine-repository",
+        "ciphers and names; the layout is written a second time",
+    ),
+    ("tests-damaged", "tests-support", "it runs our program and restic's on what it made"),
+    ("tests-bench", "tests-support", "its judge says whether restored files are the same"),
 ];
 
 #[test]

@@ -1,15 +1,19 @@
-//! A restore that is killed leaves no file that could be taken for the whole one.
+//! A restore that is killed leaves no file that could be taken for the whole one, and the next one
+//! goes on where it stopped.
 
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::DirEntryExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tests_support::{TempHome, compare, run, tree};
 
 const MIB: u64 = 1 << 20;
 
-/// So many files an ordinary tree has.
-const FILES: usize = 46;
+/// So many files an ordinary tree has, and the other names of two.
+const FILES: usize = 46 + 2;
 
 /// Each round is killed a little later than the one before.
 const ROUNDS: u64 = 12;
@@ -35,11 +39,92 @@ fn whole_or_absent(source: &Path, restored: &Path) -> usize {
     whole
 }
 
+/// Every file below a folder, each under its first name only.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut waiting = vec![folder.to_path_buf()];
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let kind = entry.file_type().expect("a kind");
+            if kind.is_dir() {
+                waiting.push(entry.path());
+            } else if kind.is_file() && seen.insert(entry.ino()) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+fn is_unfinished(path: &Path) -> bool {
+    path.to_string_lossy().contains(".incomplete")
+}
+
+fn unfinished(folder: &Path) -> Vec<PathBuf> {
+    files(folder).into_iter().filter(|path| is_unfinished(path)).collect()
+}
+
+/// Bytes of the files that are whole.
+fn whole_bytes(folder: &Path) -> u64 {
+    let whole = files(folder).into_iter().filter(|path| !is_unfinished(path));
+    whole.map(|path| fs::metadata(path).expect("it is there").len()).sum()
+}
+
+/// A number of the summary.
+fn number(said: &str, field: &str) -> u64 {
+    let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut summaries = lines.filter(|line| line["message_type"] == "summary");
+    summaries.next().expect("a summary")[field].as_u64().expect("a number")
+}
+
+#[test]
+fn killed_while_it_mends_a_large_file_and_finished_by_the_next_restore() {
+    let home = TempHome::new();
+    let source = home.source();
+    tree::Tree::at(&source).noise("image", 24 * MIB, 1).file("notes", "n");
+    run(&mut home.holdfast(&["init"])).must_succeed();
+    run(home.holdfast(&["backup"]).arg(&source)).must_succeed();
+    let mut restore = home.holdfast(&["restore", "latest", "--target"]);
+    run(restore.arg(home.restored())).must_succeed();
+    let image = home.restored_source().join("image");
+    let right = fs::read(&image).unwrap();
+    let mut older = right.clone();
+    older.iter_mut().step_by(1 << 18).for_each(|byte| *byte ^= 1);
+    let mut absent = 0;
+    for round in 1..=ROUNDS {
+        // The owner's older image is back, and a restore is to bring the newer one.
+        unfinished(&home.restored()).iter().for_each(|path| fs::remove_file(path).unwrap());
+        fs::write(&image, &older).unwrap();
+        let mut restore = home.holdfast(&["restore", "latest", "--target"]);
+        let restore = restore.arg(home.restored()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut restore = restore.spawn().unwrap();
+        while image.exists() && restore.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        std::thread::sleep(Duration::from_millis(20 * (round - 1)));
+        restore.kill().unwrap();
+        restore.wait().unwrap();
+        match fs::read(&image) {
+            Ok(found) => assert!(found == right || found == older, "neither old nor new"),
+            Err(_) => absent += 1,
+        }
+    }
+    assert!(absent > 0, "no restore was killed in the middle");
+    run(home.holdfast(&["restore", "latest", "--target"]).arg(home.restored())).must_succeed();
+    assert!(fs::read(&image).unwrap() == right);
+    assert_eq!(unfinished(&home.restored()), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn killed_at_any_moment_and_finished_by_the_next_restore() {
     let home = TempHome::new();
     let source = home.source();
-    tree::ordinary(&source, 48 * MIB);
+    let tree = tree::ordinary(&source, 48 * MIB);
+    let mut photos: Vec<_> = fs::read_dir(tree.path("photos")).unwrap().flatten().collect();
+    photos.sort_by_key(|photo| std::cmp::Reverse(photo.metadata().unwrap().len()));
+    for (number, photo) in photos.iter().take(2).enumerate() {
+        tree.hard_link(format!("album {number}"), Path::new("photos").join(photo.file_name()));
+    }
     run(&mut home.holdfast(&["init"])).must_succeed();
     run(home.holdfast(&["backup"]).arg(&source)).must_succeed();
     let below = source.strip_prefix("/").expect("an absolute path");
@@ -61,10 +146,17 @@ fn killed_at_any_moment_and_finished_by_the_next_restore() {
     }
     assert!(cut_short > 0, "no restore was killed in the middle");
 
-    let target = target(1);
-    run(home.holdfast(&["restore", "latest", "--verify", "--target"]).arg(&target)).must_succeed();
-    let files = whole_or_absent(&source, &target.join(below));
-    assert_eq!(files, FILES);
+    for target in (1..=ROUNDS).map(target) {
+        let whole_before = whole_bytes(&target.join(below));
+        let mut again = home.holdfast(&["--json", "restore", "latest", "--verify", "--target"]);
+        let said = run(again.arg(&target)).must_succeed().out;
+        let files = whole_or_absent(&source, &target.join(below));
+        assert_eq!(files, FILES);
+        assert_eq!(unfinished(&target.join(below)), Vec::<PathBuf>::new());
+        let written = number(&said, "bytes_written");
+        let all = number(&said, "bytes_restored") + number(&said, "bytes_skipped");
+        assert!(written + whole_before <= all, "{written} of {all} were written once more");
+    }
     let fresh = home.path().join("fresh");
     run(home.holdfast(&["restore", "latest", "--verify", "--target"]).arg(&fresh)).must_succeed();
     compare::trees(&source, &fresh.join(below)).expect("both are there").must_be_equal();

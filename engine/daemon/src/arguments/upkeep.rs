@@ -2,8 +2,9 @@
 
 use clap::{Args, Subcommand};
 use engine_transfer::retention::{Span, UNLIMITED};
-use engine_transfer::{GroupBy, MaxUnused};
+use engine_transfer::{Archive, GroupBy, MaxUnused, SnapshotFilter};
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
@@ -40,6 +41,13 @@ pub struct Filter {
     /// Only snapshots with this path; may be given several times
     #[arg(long = "path", value_name = "PATH")]
     pub paths: Vec<String>,
+}
+
+impl From<Filter> for SnapshotFilter {
+    fn from(filter: Filter) -> Self {
+        let tags = filter.tags.into_iter().map(|list| list.0).collect();
+        Self { hosts: filter.hosts, tags, paths: filter.paths }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +119,18 @@ pub struct Prune {
     /// Copy no more than this, such as 2G
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_repack_size: Option<u64>,
+    /// Put packs together that are much smaller than packs should be
+    #[arg(long)]
+    pub repack_small: bool,
+    /// Compress blobs that are not, where that makes them smaller
+    #[arg(long)]
+    pub repack_uncompressed: bool,
+    /// Copy only packs with folders, which everybody reads; packs with content only go as a whole
+    #[arg(long)]
+    pub repack_cacheable_only: bool,
+    /// Leave packs alone that prunes of this computer first saw less long ago, such as 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub keep_pack_age: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +145,9 @@ pub struct Dump {
     pub snapshot: String,
     /// A file, or a folder; `/` for everything
     pub path: PathBuf,
+    /// What a folder is written as: tar or zip
+    #[arg(short, long, value_name = "FORMAT", value_parser = archive, default_value = "tar")]
+    pub archive: Archive,
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +196,14 @@ fn tag_list(text: &str) -> Result<TagList, String> {
     Ok(TagList(text.split(',').map(|tag| tag.trim().to_owned()).collect()))
 }
 
+fn archive(text: &str) -> Result<Archive, String> {
+    match text {
+        "tar" => Ok(Archive::Tar),
+        "zip" => Ok(Archive::Zip),
+        _ => Err("write tar or zip".to_owned()),
+    }
+}
+
 fn count(text: &str) -> Result<i32, String> {
     match text.parse::<i32>() {
         _ if text == "unlimited" => Ok(UNLIMITED),
@@ -194,9 +225,30 @@ fn group_by(text: &str) -> Result<GroupBy, String> {
     Ok(by)
 }
 
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let bytes = engine_contract::memory::parse_size(text);
     bytes.ok_or_else(|| "write a size such as 500M or 2G".to_owned())
+}
+
+/// `90s`, `1h30m`, `7d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || "write a duration such as 90s, 30m, 2h or 7d".to_owned();
+    let (mut seconds, mut rest) = (0_u64, text);
+    while !rest.is_empty() || text.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let number: u64 = rest[..end].parse().map_err(|_| bad())?;
+        let unit = match rest[end..].chars().next() {
+            Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3600,
+            Some('d') => 86_400,
+            _ => return Err(bad()),
+        };
+        let more = number.checked_mul(unit).filter(|more| *more < u64::from(u32::MAX));
+        seconds += more.ok_or_else(bad)?;
+        rest = &rest[end + 1..];
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 fn max_unused(text: &str) -> Result<MaxUnused, String> {
@@ -226,6 +278,11 @@ mod tests {
         assert_eq!((count("unlimited"), count("3")), (Ok(UNLIMITED), Ok(3)));
         assert_eq!(group_by("host,paths"), Ok(GroupBy::default()));
         assert_eq!(group_by(""), Ok(GroupBy { host: false, paths: false, tags: false }));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        for wrong in ["", "5", "h", "1y", "99999999999999999999s", "99999999999d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["100%", "-1%", "x%", "much"] {
             assert!(max_unused(wrong).is_err(), "{wrong}");
         }

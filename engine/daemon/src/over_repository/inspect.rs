@@ -53,7 +53,8 @@ pub fn dump(world: &World, wanted: &Dump) -> Answer {
     let snapshot = find_snapshot(&repository, &wanted.snapshot)?;
     let cancel = cancelled_by_signals()?;
     let mut stdout = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-    engine_transfer::dump(&repository, &snapshot, &wanted.path, &mut stdout, &cancel)?;
+    let (path, archive) = (&wanted.path, wanted.archive);
+    engine_transfer::dump_as(&repository, &snapshot, path, archive, &mut stdout, &cancel)?;
     stdout.flush().map_err(|error| {
         Failure::new("the output could not be written")
             .because(error)

@@ -163,7 +163,12 @@ fn prune_in(world: &World, repository: &Repository, wanted: &Prune) -> Answer {
     let request = PruneRequest {
         max_unused: wanted.max_unused,
         max_repack_bytes: wanted.max_repack_size,
+        is_small_repacked: wanted.repack_small,
+        is_uncompressed_repacked: wanted.repack_uncompressed,
+        is_cacheable_only: wanted.repack_cacheable_only,
+        pack_age_seconds_min: wanted.keep_pack_age.map(|age| age.as_secs()),
         dry_run: wanted.dry_run,
+        ..PruneRequest::default()
     };
     let teller = Teller::new(world);
     let cancel = cancelled_by_signals()?;
@@ -188,6 +193,7 @@ fn show_prune(world: &World, report: &PruneReport, is_dry: bool) {
             "packs_removed": report.packs_removed,
             "packs_unindexed": report.packs_unindexed,
             "packs_missing": report.packs_missing,
+            "packs_spared": report.packs_spared,
             "bytes_freed": report.bytes_freed(),
             "bytes_left_unused": report.bytes_left_unused,
         }));
@@ -209,6 +215,10 @@ fn show_prune(world: &World, report: &PruneReport, is_dry: bool) {
         report.packs_removed,
         report.packs_unindexed
     ));
+    if report.packs_spared > 0 {
+        let packs = report.packs_spared;
+        output::line(&format!("spared       {packs} packs that a new backup needs after all"));
+    }
     output::line(&format!(
         "freed        {}{}, {} not needed stay",
         output::bytes(report.bytes_freed()),

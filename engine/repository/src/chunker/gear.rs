@@ -12,6 +12,7 @@
 use super::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
 use crate::crypto::MasterKey;
 use hmac::{Hmac, Mac};
+use std::fmt;
 use zeroize::Zeroize;
 
 /// What makes the table ours, and this its first version.
@@ -22,6 +23,57 @@ const WINDOW_BYTES: usize = 64;
 const MIDDLE_BYTES: usize = 1 << 20;
 const MASK_BEFORE: u64 = !0 << (64 - 22);
 const MASK_BEHIND: u64 = !0 << (64 - 18);
+
+/// Bytes of a table.
+pub const TABLE_BYTES: usize = 256 * 8;
+
+/// What a gear chunker cuts by. It tells nothing about the key it was made of; but whoever knows it
+/// can tell from the sizes of chunks which known files are in a repository.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GearTable([u64; 256]);
+
+impl GearTable {
+    /// The table of the repository of this key.
+    pub fn of_key(key: &MasterKey) -> Self {
+        let mut bytes = [0; TABLE_BYTES];
+        for (block, part) in (0_u8..).zip(bytes.chunks_exact_mut(32)) {
+            part.copy_from_slice(&expand(key, block));
+        }
+        let table = Self::from_bytes(&bytes);
+        bytes.zeroize();
+        table
+    }
+
+    /// The numbers one after the other, each with its lowest byte first.
+    pub fn from_bytes(bytes: &[u8; TABLE_BYTES]) -> Self {
+        let mut table = [0; 256];
+        for (entry, part) in table.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *entry = u64::from_le_bytes(*part);
+        }
+        Self(table)
+    }
+
+    /// As [`GearTable::from_bytes`] takes it.
+    pub fn to_bytes(&self) -> [u8; TABLE_BYTES] {
+        let mut bytes = [0; TABLE_BYTES];
+        for (entry, part) in self.0.iter().zip(bytes.as_chunks_mut::<8>().0) {
+            *part = entry.to_le_bytes();
+        }
+        bytes
+    }
+}
+
+impl fmt::Debug for GearTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GearTable")
+    }
+}
+
+impl Drop for GearTable {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 /// See the module.
 #[derive(Clone)]
@@ -37,16 +89,13 @@ pub struct GearChunker {
 impl GearChunker {
     /// A chunker for the repository of this key.
     pub fn new(key: &MasterKey) -> Self {
-        let mut table = [0; 256];
-        for (block, entries) in (0_u8..).zip(table.chunks_exact_mut(4)) {
-            let mut bytes = expand(key, block);
-            for (entry, part) in entries.iter_mut().zip(bytes.chunks_exact(8)) {
-                *entry = part.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
-            }
-            bytes.zeroize();
-        }
-        let twice = table.map(|entry| entry << 1);
-        Self { table, twice, hash: 0, length: 0 }
+        Self::by(&GearTable::of_key(key))
+    }
+
+    /// A chunker that cuts by a table.
+    pub fn by(table: &GearTable) -> Self {
+        let table = table.0;
+        Self { table, twice: table.map(|entry| entry << 1), hash: 0, length: 0 }
     }
 
     /// See [`super::Chunker::next_cut`].

@@ -12,7 +12,7 @@ mod rabin;
 
 use crate::crypto::MasterKey;
 use crate::polynomial::Polynomial;
-pub use gear::GearChunker;
+pub use gear::{GearChunker, GearTable, TABLE_BYTES};
 pub use rabin::RabinChunker;
 
 /// No chunk but a file's last is shorter: 512 KiB, as in restic.

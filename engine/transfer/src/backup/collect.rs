@@ -1,93 +1,216 @@
-//! The collector puts nodes together into trees, in the order of the walk.
+//! The collector puts nodes together into trees, in the order of the walk, and begins checkpoints.
+//!
+//! It is the one thread that knows what is finished: files whose ids are known go to the journal
+//! from here, and a checkpoint is made of the open folders as they are, without waiting for it: the
+//! packer and the storer do the rest when everything that was claimed before is packed.
 
+use super::catalogue::records::Line;
+use super::checkpoint::Checkpoints;
 use super::content::Content;
-use super::seal::Job;
+use super::pack::ToPack;
+use super::seal::{Job, seal};
 use super::shared::Shared;
 use crate::errors::Cause;
 use crate::repository::unwritable;
 use crate::{Result, TransferError};
-use crossbeam_channel::{Receiver, Sender};
-use engine_repository::{BlobKind, Id, Node, TreeWriter};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use engine_repository::{BlobKind, BlobSealer, Id, Node, TreeWriter};
+use std::time::Duration;
+
+/// How often it looks whether a checkpoint is due while nothing comes: a file of a TiB is being
+/// read.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// One step of the walk.
 pub(super) enum Step {
-    /// A folder begins.
-    Enter,
-    /// Something in the folder that began last; files come with their content.
+    /// A folder begins. This is its node; the root has none.
+    Enter(Option<Box<Node>>),
+    /// Something in the folder that began last; files come with their content, unless their node
+    /// has what it was before.
     Node(Box<Node>, Option<Content>),
-    /// The folder that began last ends. This is its node; the root has none.
-    Leave(Option<Box<Node>>),
+    /// The folder that began last ends.
+    Leave,
+    /// What the catalogue says of the folder that ended last.
+    Record(Box<Line>),
+    /// Everything begins again.
+    Restart,
 }
 
+/// A folder that is not finished.
 struct OpenTree {
+    node: Option<Box<Node>>,
     writer: TreeWriter,
     json: Vec<u8>,
 }
 
-/// Puts all trees together. Gives the root's id; `None` when the walk ended early.
-pub(super) fn collect(
-    shared: &Shared<'_>,
-    steps: &Receiver<Step>,
-    jobs: &Sender<Job>,
-) -> Option<Id> {
-    match collect_steps(shared, steps, jobs) {
-        Ok(root) => root,
-        Err(error) => {
-            shared.fail(error);
+/// The collector.
+pub(super) struct Collector<'a> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) checkpoints: &'a Checkpoints<'a>,
+    /// Trees of finished folders.
+    pub(super) jobs: Sender<Job>,
+    /// Trees of checkpoints, and the checkpoints.
+    pub(super) packer: Sender<ToPack>,
+    open: Vec<OpenTree>,
+    /// The path of the folder that began last.
+    path: Vec<u8>,
+    /// The tree of the folder that ended last.
+    ended: Id,
+    /// Something was finished since the last checkpoint that no snapshot has.
+    is_anything_new: bool,
+}
+
+impl<'a> Collector<'a> {
+    pub(super) fn new(
+        shared: &'a Shared<'a>,
+        checkpoints: &'a Checkpoints<'a>,
+        jobs: Sender<Job>,
+        packer: Sender<ToPack>,
+    ) -> Self {
+        let (open, path, ended) = (Vec::new(), Vec::new(), Id::ZERO);
+        Self { shared, checkpoints, jobs, packer, open, path, ended, is_anything_new: false }
+    }
+
+    /// Puts all trees together. Gives the root's id; `None` when the walk ended early. A walk that
+    /// was asked to stop leaves a checkpoint.
+    pub(super) fn collect(mut self, steps: &Receiver<Step>) -> Option<Id> {
+        let collected = self.all_steps(steps).and_then(|root| {
+            if root.is_none() && self.shared.is_cancelled() {
+                self.checkpoint()?;
+            }
+            Ok(root)
+        });
+        collected.unwrap_or_else(|error| {
+            self.shared.fail(error);
             None
-        }
+        })
     }
-}
 
-fn collect_steps(
-    shared: &Shared<'_>,
-    steps: &Receiver<Step>,
-    jobs: &Sender<Job>,
-) -> Result<Option<Id>> {
-    let mut open: Vec<OpenTree> = Vec::new();
-    for step in steps {
-        match step {
-            Step::Enter => {
-                let mut json = shared.buffers.take(0);
-                open.push(OpenTree { writer: TreeWriter::new(&mut json), json });
+    fn all_steps(&mut self, steps: &Receiver<Step>) -> Result<Option<Id>> {
+        loop {
+            if self.shared.is_stopped() {
+                return Ok(None);
             }
-            Step::Node(mut node, content) => {
-                if let Some(content) = content {
-                    let Some(ids) = content.wait(shared) else { return Ok(None) };
-                    node.content = Some(ids);
-                }
-                push(&mut open, &node)?;
+            if self.checkpoints.is_due() {
+                self.checkpoint()?;
             }
-            Step::Leave(node) => {
-                let Some(tree) = open.pop() else { return Ok(None) };
-                let id = save(shared, tree, jobs);
-                match node {
-                    Some(mut node) => {
-                        node.subtree = Some(id);
-                        push(&mut open, &node)?;
+            match steps.recv_timeout(LOOK) {
+                Ok(Step::Enter(node)) => self.enter(node),
+                Ok(Step::Node(node, content)) => {
+                    if !self.node(node, content)? {
+                        return Ok(None);
                     }
-                    None => return Ok(Some(id)),
                 }
+                Ok(Step::Leave) => {
+                    let root = self.leave()?;
+                    if root.is_some() {
+                        return Ok(root);
+                    }
+                }
+                Ok(Step::Record(line)) => self.shared.record(&line, &self.ended),
+                Ok(Step::Restart) => {
+                    self.open.clear();
+                    self.path.clear();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
             }
         }
     }
-    Ok(None)
+
+    fn enter(&mut self, node: Option<Box<Node>>) {
+        if let Some(node) = &node {
+            self.path.push(b'/');
+            self.path.extend_from_slice(&node.name);
+        }
+        let mut json = self.shared.buffers.take(0);
+        self.open.push(OpenTree { node, writer: TreeWriter::new(&mut json), json });
+    }
+
+    /// Takes in what is finished; `false` when the backup ends before it is.
+    fn node(&mut self, mut node: Box<Node>, content: Option<Content>) -> Result<bool> {
+        if let Some(content) = content {
+            let is_new = !content.is_known();
+            let Some(ids) = content.wait(self.shared) else { return Ok(false) };
+            node.content = Some(ids);
+            if is_new {
+                self.is_anything_new = true;
+                let folder = self.path.len();
+                self.path.push(b'/');
+                self.path.extend_from_slice(&node.name);
+                self.shared.journal.file_finished(&self.path, &node);
+                self.path.truncate(folder);
+            }
+        }
+        self.push(&node)?;
+        Ok(true)
+    }
+
+    fn leave(&mut self) -> Result<Option<Id>> {
+        let Some(OpenTree { node, writer, json: mut bytes }) = self.open.pop() else {
+            return Ok(None);
+        };
+        writer.finish(&mut bytes);
+        let id = Id::of(&bytes);
+        self.ended = id;
+        if let Some(claim) = self.shared.claim(BlobKind::Tree, &id) {
+            let share = self.shared.budget.take(2 * bytes.len());
+            // If nobody takes it the backup is ending, and everybody knows.
+            let _ = self.jobs.send(Job::Tree { id, bytes, share, claim });
+        } else if node.is_some() {
+            self.shared.left_known_tree();
+        }
+        let Some(mut node) = node else { return Ok(Some(id)) };
+        self.path.truncate(self.path.len() - node.name.len() - 1);
+        node.subtree = Some(id);
+        self.push(&node)?;
+        Ok(None)
+    }
+
+    fn push(&mut self, node: &Node) -> Result<()> {
+        match self.open.last_mut() {
+            Some(tree) => push(tree, node),
+            None => Ok(()),
+        }
+    }
+
+    /// Stores all open folders as they are and asks for a snapshot of them.
+    fn checkpoint(&mut self) -> Result<()> {
+        if !self.is_anything_new {
+            return Ok(());
+        }
+        let compression = self.shared.repository.compression();
+        let mut sealer = BlobSealer::new(self.shared.repository.key().clone(), compression);
+        let mut root = None;
+        for place in (0..self.open.len()).rev() {
+            let (above, below) = self.open.split_at_mut(place + 1);
+            let Some(tree) = above.last_mut() else { continue };
+            // It is finished where it is and opened again: a copy of a large one has no room.
+            let (writer, bytes) = (tree.writer.clone(), tree.json.len());
+            if let (Some(open), Some(_)) = (below.first().and_then(|it| it.node.as_ref()), root) {
+                push(tree, &Node { subtree: root, ..Node::clone(open) })?;
+            }
+            std::mem::replace(&mut tree.writer, writer).finish(&mut tree.json);
+            let id = Id::of(&tree.json);
+            if let Some(claim) = self.shared.claim(BlobKind::Tree, &id) {
+                let share = self.shared.budget.take(tree.json.len());
+                let named = (BlobKind::Tree, id);
+                let sealed = seal(self.shared, &mut sealer, named, &tree.json, share, claim)?;
+                let _ = self.packer.send(ToPack::Blobs(vec![sealed]));
+            }
+            tree.json.truncate(bytes);
+            root = Some(id);
+        }
+        let Some(tree) = root else { return Ok(()) };
+        self.is_anything_new = false;
+        self.checkpoints.asked();
+        let claims = self.shared.claims_so_far();
+        let _ = self.packer.send(ToPack::Checkpoint { tree, claims });
+        Ok(())
+    }
 }
 
-fn push(open: &mut [OpenTree], node: &Node) -> Result<()> {
-    let Some(tree) = open.last_mut() else { return Ok(()) };
+fn push(tree: &mut OpenTree, node: &Node) -> Result<()> {
     let pushed = tree.writer.push(node, &mut tree.json);
     pushed.map_err(|cause| -> TransferError { unwritable("a folder", Cause::from(cause)) })
-}
-
-fn save(shared: &Shared<'_>, tree: OpenTree, jobs: &Sender<Job>) -> Id {
-    let OpenTree { writer, json: mut bytes } = tree;
-    writer.finish(&mut bytes);
-    let id = Id::of(&bytes);
-    if shared.claim(BlobKind::Tree, &id) {
-        let share = shared.budget.take(2 * bytes.len());
-        // If nobody takes it the backup is ending, and everybody knows.
-        let _ = jobs.send(Job::Tree { id, bytes, share });
-    }
-    id
 }

@@ -14,6 +14,8 @@ pub(super) struct Content(Arc<Shelf>);
 
 #[derive(Debug, Default)]
 struct Shelf {
+    /// Known from the start: nothing was read.
+    is_known: bool,
     state: Mutex<State>,
     completed: Condvar,
 }
@@ -22,13 +24,20 @@ struct Shelf {
 struct State {
     ids: Vec<Id>,
     missing: usize,
+    /// To wake nobody is a call of the system, too.
+    is_awaited: bool,
 }
 
 impl Content {
     /// What is known from the start.
     pub(super) fn known(ids: Vec<Id>) -> Self {
-        let state = Mutex::new(State { ids, missing: 0 });
-        Self(Arc::new(Shelf { state, completed: Condvar::new() }))
+        let state = Mutex::new(State { ids, missing: 0, is_awaited: false });
+        Self(Arc::new(Shelf { is_known: true, state, completed: Condvar::new() }))
+    }
+
+    /// Whether it was known from the start.
+    pub(super) fn is_known(&self) -> bool {
+        self.0.is_known
     }
 
     /// Adds a chunk at the end, whose id comes by [`Place::set`].
@@ -44,6 +53,13 @@ impl Content {
         lock(&self.0.state).ids.push(id);
     }
 
+    /// Ids that are known without a gap, from the one with this number on.
+    pub(super) fn known_from(&self, first: usize) -> Vec<Id> {
+        let state = lock(&self.0.state);
+        let ids = state.ids.get(first..).unwrap_or_default();
+        ids.iter().take_while(|id| **id != Id::ZERO).copied().collect()
+    }
+
     /// All ids, as soon as they are known; `None` when the backup ends before.
     pub(super) fn wait(&self, shared: &Shared<'_>) -> Option<Vec<Id>> {
         let mut state = lock(&self.0.state);
@@ -51,6 +67,7 @@ impl Content {
             if shared.is_stopped() {
                 return None;
             }
+            state.is_awaited = true;
             let timeout = Duration::from_millis(LOOK_MILLISECONDS);
             let waited = self.0.completed.wait_timeout(state, timeout);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -72,7 +89,7 @@ impl Place {
         let mut state = lock(&self.content.0.state);
         state.ids[self.number] = id;
         state.missing -= 1;
-        if state.missing == 0 {
+        if state.missing == 0 && state.is_awaited {
             self.content.0.completed.notify_all();
         }
     }

@@ -5,7 +5,8 @@ use engine_repository::tree::{ExtendedAttribute, go_mode_of_unix};
 use engine_repository::{Node, NodeKind, Time};
 use jiff::tz::TimeZone;
 use nix::unistd::{Gid, Group, Uid, User};
-use std::collections::HashMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -20,9 +21,34 @@ pub(super) struct NodeMaker {
     groups: HashMap<u32, String>,
 }
 
+/// Names of users and groups, as they were looked up; empty where there is none.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct OwnerNames {
+    users: BTreeMap<u32, String>,
+    groups: BTreeMap<u32, String>,
+}
+
+impl OwnerNames {
+    pub(super) fn len(&self) -> usize {
+        self.users.len() + self.groups.len()
+    }
+}
+
 impl NodeMaker {
     pub(super) fn new(zone: TimeZone) -> Self {
         Self { zone, users: HashMap::new(), groups: HashMap::new() }
+    }
+
+    /// Whether all these users and groups have the names they had.
+    pub(super) fn agrees(&mut self, names: &OwnerNames) -> bool {
+        names.users.iter().all(|(uid, name)| self.user(*uid) == *name)
+            && names.groups.iter().all(|(gid, name)| self.group(*gid) == *name)
+    }
+
+    /// All names that were looked up.
+    pub(super) fn names(&self) -> OwnerNames {
+        let sorted = |names: &HashMap<u32, String>| names.clone().into_iter().collect();
+        OwnerNames { users: sorted(&self.users), groups: sorted(&self.groups) }
     }
 
     /// The node of a file, but for content, link target and extended attributes.

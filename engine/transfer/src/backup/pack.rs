@@ -2,15 +2,28 @@
 //!
 //! A pack is written to the destination while it grows, so it takes no memory. It is hashed on the
 //! way. The storer works beside the packer, because waiting for a disk to have everything safe
-//! takes long and costs nothing.
+//! takes long and costs nothing. No third pack waits between the two: it would be lost to a kill.
+//!
+//! What becomes durable, in this order, and what a crash behind it leaves:
+//!
+//! 1. a pack: in no index, so other programs take it for waste; the journal names it, and the next
+//!    run writes an index file for it before it does anything else;
+//! 2. its record in the journal: as before; without it (a crash between 1 and 2, or no cache) the
+//!    pack is stored again, one of each kind at most;
+//! 3. an index file, after five minutes at the latest: nothing is stored again, whoever comes;
+//! 4. a checkpoint's snapshot, when all it needs is in index files: what it has is not read again
+//!    either, even without the journal. The one before goes after it is there;
+//! 5. the snapshot: the backup is done; checkpoints and journal may still be there, and go with the
+//!    next.
 
+use super::checkpoint::Checkpoints;
 use super::seal::Sealed;
-use super::shared::Shared;
-use crate::Result;
+use super::shared::{Claim, Shared};
 use crate::repository::{nonce, unwritable};
+use crate::{Repository, Result};
 use crossbeam_channel::{Receiver, Sender};
 use engine_repository::index::INDEX_BLOBS_MAX;
-use engine_repository::pack::{PACK_BYTES_TARGET, PackBuilder};
+use engine_repository::pack::PackBuilder;
 use engine_repository::{BlobKind, FileKind, Hasher, Id, IndexWriter, PackedBlob};
 use engine_storage::PackFile;
 use std::time::{Duration, Instant};
@@ -18,10 +31,27 @@ use std::time::{Duration, Instant};
 /// An index file is written after five minutes at the latest: no more is lost to a power cut.
 const INDEX_AGE_MAX: Duration = Duration::from_secs(300);
 
+/// What the packer is given.
+pub(super) enum ToPack {
+    /// A blob, or some that came together.
+    Blobs(Vec<Sealed>),
+    /// A checkpoint, to be saved when every blob of these claims is stored.
+    Checkpoint { tree: Id, claims: Claim },
+}
+
+/// What the storer is given.
+pub(super) enum ToStore {
+    /// A pack that is full.
+    Pack(Filled),
+    /// A checkpoint of which everything is in packs that came before.
+    Checkpoint { tree: Id },
+}
+
 /// A pack that is full.
 pub(super) struct Filled {
     file: Box<dyn PackFile>,
     id: Id,
+    bytes: u64,
     blobs: Vec<PackedBlob>,
 }
 
@@ -32,34 +62,56 @@ struct Open {
     hasher: Hasher,
 }
 
-/// Fills packs until no more blobs come. Even when the backup is ending early, what came is packed:
-/// it was worked for, and the next run finds it.
-pub(super) fn pack(shared: &Shared<'_>, sealed: &Receiver<Sealed>, filled: &Sender<Filled>) {
-    let mut open: [Option<Open>; 2] = [None, None];
-    let packed = fill(shared, sealed, filled, &mut open).and_then(|()| {
-        for pack in open.iter_mut().filter_map(Option::take) {
-            let _ = filled.send(finish(shared, pack)?);
-        }
-        Ok(())
-    });
-    if let Err(error) = packed {
-        shared.fail(error);
-    }
+/// The packer.
+pub(super) struct Packer<'a> {
+    shared: &'a Shared<'a>,
+    storer: Sender<ToStore>,
+    /// One for each kind.
+    open: [Option<Open>; 2],
+    /// Waits for the last blobs it needs.
+    checkpoint: Option<(Id, Claim)>,
 }
 
-fn fill(
-    shared: &Shared<'_>,
-    sealed: &Receiver<Sealed>,
-    filled: &Sender<Filled>,
-    open: &mut [Option<Open>; 2],
-) -> Result<()> {
-    for blob in sealed {
+impl<'a> Packer<'a> {
+    pub(super) fn new(shared: &'a Shared<'a>, storer: Sender<ToStore>) -> Self {
+        Self { shared, storer, open: [None, None], checkpoint: None }
+    }
+
+    /// Fills packs until no more blobs come. Even when the backup is ending early, what came is
+    /// packed: it was worked for, and the next run finds it.
+    pub(super) fn pack(mut self, blobs: &Receiver<ToPack>) {
+        let mut packed = Ok(());
+        for given in blobs {
+            packed = self.take(given);
+            if packed.is_err() {
+                break;
+            }
+        }
+        if let Err(error) = packed.and_then(|()| self.close_all()) {
+            self.shared.fail(error);
+        }
+    }
+
+    fn take(&mut self, given: ToPack) -> Result<()> {
+        match given {
+            ToPack::Blobs(blobs) => blobs.into_iter().try_for_each(|blob| self.add(blob))?,
+            ToPack::Checkpoint { tree, claims } => self.checkpoint = Some((tree, claims)),
+        }
+        let is_ready = |(_, claims): &mut (Id, Claim)| self.shared.are_packed(*claims);
+        if let Some((tree, _)) = self.checkpoint.take_if(is_ready) {
+            self.close_all()?;
+            self.send(ToStore::Checkpoint { tree });
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, blob: Sealed) -> Result<()> {
         let kind = blob.blob.kind;
-        let place = &mut open[usize::from(kind == BlobKind::Tree)];
-        let mut pack = match place.take() {
+        let place = usize::from(kind == BlobKind::Tree);
+        let mut pack = match self.open[place].take() {
             Some(pack) => pack,
             None => Open {
-                file: shared.repository.storage().create_pack()?,
+                file: self.shared.repository.storage().create_pack()?,
                 builder: PackBuilder::new(kind),
                 hasher: Hasher::new(),
             },
@@ -67,68 +119,114 @@ fn fill(
         pack.builder.add(blob.blob).map_err(|cause| unwritable("a pack", cause))?;
         pack.file.append(&blob.bytes)?;
         pack.hasher.update(&blob.bytes);
-        shared.buffers.give(blob.bytes);
-        if pack.builder.bytes() < PACK_BYTES_TARGET {
-            *place = Some(pack);
-        } else if filled.send(finish(shared, pack)?).is_err() {
-            break;
+        self.shared.packed(blob.claim);
+        self.shared.buffers.give(blob.bytes);
+        if !pack.builder.is_full() {
+            self.open[place] = Some(pack);
+            return Ok(());
         }
+        self.close(pack)
     }
-    Ok(())
-}
 
-fn finish(shared: &Shared<'_>, mut pack: Open) -> Result<Filled> {
-    let mut header = Vec::new();
-    let blobs = pack
-        .builder
-        .finish(shared.repository.key(), nonce()?, &mut header)
-        .map_err(|cause| unwritable("a pack", cause))?;
-    pack.file.append(&header)?;
-    pack.hasher.update(&header);
-    Ok(Filled { file: pack.file, id: pack.hasher.finish(), blobs })
+    fn close_all(&mut self) -> Result<()> {
+        for place in 0..self.open.len() {
+            if let Some(pack) = self.open[place].take() {
+                self.close(pack)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&self, mut pack: Open) -> Result<()> {
+        let mut header = Vec::new();
+        let bytes = u64::from(pack.builder.bytes());
+        let blobs = pack
+            .builder
+            .finish(self.shared.repository.key(), nonce()?, &mut header)
+            .map_err(|cause| unwritable("a pack", cause))?;
+        pack.file.append(&header)?;
+        pack.hasher.update(&header);
+        let bytes = bytes + header.len() as u64;
+        self.send(ToStore::Pack(Filled {
+            file: pack.file,
+            id: pack.hasher.finish(),
+            bytes,
+            blobs,
+        }));
+        Ok(())
+    }
+
+    fn send(&self, filled: ToStore) {
+        // If nobody takes it the storer failed, and everybody knows.
+        let _ = self.storer.send(filled);
+    }
 }
 
 /// Makes packs durable and writes index files for them, the last one when no more packs come.
-pub(super) fn store(shared: &Shared<'_>, filled: &Receiver<Filled>) {
-    let mut waiting = Vec::new();
-    let stored = store_packs(shared, filled, &mut waiting);
-    if let Err(error) = stored {
+pub(super) fn store(
+    shared: &Shared<'_>,
+    checkpoints: &Checkpoints<'_>,
+    filled: &Receiver<ToStore>,
+) {
+    let mut waiting = Waiting::new();
+    if let Err(error) = store_packs(shared, checkpoints, filled, &mut waiting) {
         shared.fail(error);
     }
-    // Whatever happened: packs that are there should be found by the next run.
-    if let Err(error) = write_index(shared, &mut waiting) {
+    // Whatever happened: packs that are there should be found by the next run. But without a lock
+    // they may be gone already.
+    let held = shared.lock.must_be_held();
+    if let Err(error) = held.and_then(|()| index_packs(shared, &mut waiting)) {
         shared.fail(error);
     }
 }
 
-type Waiting = Vec<(Id, Vec<PackedBlob>)>;
+/// Packs that are stored and in no index file.
+pub(super) type Waiting = Vec<(Id, Vec<PackedBlob>)>;
 
 fn store_packs(
     shared: &Shared<'_>,
-    filled: &Receiver<Filled>,
+    checkpoints: &Checkpoints<'_>,
+    filled: &Receiver<ToStore>,
     waiting: &mut Waiting,
 ) -> Result<()> {
     let (mut blobs_waiting, mut since) = (0, Instant::now());
-    for pack in filled {
-        pack.file.commit(pack.id)?;
-        shared.stored(pack.id, &pack.blobs);
-        blobs_waiting += pack.blobs.len();
-        waiting.push((pack.id, pack.blobs));
-        if blobs_waiting >= INDEX_BLOBS_MAX || since.elapsed() >= INDEX_AGE_MAX {
+    for given in filled {
+        let checkpoint = match given {
+            ToStore::Checkpoint { tree } => Some(tree),
+            ToStore::Pack(pack) => {
+                pack.file.commit(pack.id)?;
+                shared.journal.pack_stored(pack.id, pack.bytes, &pack.blobs);
+                shared.stored(pack.id, &pack.blobs);
+                blobs_waiting += pack.blobs.len();
+                waiting.push((pack.id, pack.blobs));
+                None
+            }
+        };
+        let is_due = blobs_waiting >= INDEX_BLOBS_MAX || since.elapsed() >= INDEX_AGE_MAX;
+        if is_due || checkpoint.is_some() {
             shared.lock.must_be_held()?;
-            write_index(shared, waiting)?;
+            index_packs(shared, waiting)?;
             (blobs_waiting, since) = (0, Instant::now());
+        }
+        if let Some(tree) = checkpoint {
+            checkpoints.save(shared, tree)?;
         }
     }
     Ok(())
 }
 
-fn write_index(shared: &Shared<'_>, waiting: &mut Waiting) -> Result<()> {
+fn index_packs(shared: &Shared<'_>, waiting: &mut Waiting) -> Result<()> {
+    write_index(shared.repository, waiting)?;
+    shared.journal.packs_indexed();
+    Ok(())
+}
+
+/// Writes an index file for packs that are stored.
+pub(super) fn write_index(repository: &Repository, waiting: &mut Waiting) -> Result<()> {
     if waiting.is_empty() {
         return Ok(());
     }
     let bad = |cause| unwritable("an index", cause);
-    let repository = shared.repository;
     let mut writer = IndexWriter::new(repository.config().version).map_err(bad)?;
     for (id, blobs) in waiting.iter() {
         writer.add(id, blobs).map_err(bad)?;

@@ -1,5 +1,6 @@
 //! What the owner sees while a backup runs.
 
+use super::catalogue::Walked;
 use super::select::{Branch, Patterns};
 use super::shared::{Shared, lock};
 use crate::posix::{Folder, Kind, joined};
@@ -19,6 +20,17 @@ pub(super) struct Totals {
     files: u64,
     bytes: u64,
     is_complete: bool,
+}
+
+impl Totals {
+    /// As many as the last time: near enough not to look at everything twice.
+    pub(super) fn as_before(walked: Walked) -> Self {
+        Self { files: walked.files, bytes: walked.bytes, is_complete: true }
+    }
+
+    pub(super) fn is_complete(self) -> bool {
+        self.is_complete
+    }
 }
 
 /// Counts what was done and tells about it now and then.
@@ -54,6 +66,22 @@ impl<'a> Meter<'a> {
     pub(super) fn file_done(&mut self, bytes: u64) {
         self.progress.files_done += 1;
         self.progress.bytes_done += bytes;
+    }
+
+    /// Files of a folder are done, all of them as they were.
+    pub(super) fn files_done(&mut self, files: u64, bytes: u64) {
+        self.progress.files_done += files;
+        self.progress.bytes_done += bytes;
+    }
+
+    /// What was gone through so far.
+    pub(super) fn walked(&self) -> Walked {
+        Walked { files: self.progress.files_done, bytes: self.progress.bytes_done }
+    }
+
+    /// All is done again from the start.
+    pub(super) fn restart(&mut self) {
+        self.progress = Progress::default();
     }
 
     pub(super) fn problem(&self, path: &Path, cause: &io::Error) {

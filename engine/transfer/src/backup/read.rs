@@ -3,21 +3,41 @@
 //! A file is read in steps into the buffer of the chunk being found, so a chunk is copied only
 //! where it is cut: what was read beyond it, less than a step. Holes are not read: a chunk of
 //! zeros is made once, and then only named.
+//!
+//! Of a large file the journal is told as it is read, and a run that comes after one that was cut
+//! off goes on where that one came to: cuts depend on nothing before the last.
 
 use super::content::Content;
-use super::seal::Job;
+use super::journal::{Chunk, FileIdentity, PARTS_FILE_BYTES_MIN};
+use super::seal::{Job, ReadChunk};
 use super::shared::Shared;
 use crate::budget::Share;
 use crate::posix;
 use crossbeam_channel::Sender;
 use engine_repository::chunker::CHUNK_BYTES_MAX;
-use engine_repository::{Chunker, Id};
+use engine_repository::{BlobKind, Chunker, Id};
 use nix::unistd::Whence;
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 /// How much is read at once.
 const STEP_BYTES: usize = 256 << 10;
+
+/// So many bytes of small files, or so many of them, go to the workers together: a message for each
+/// would cost more than hashing it.
+const GATHERED_BYTES_MAX: usize = 128 << 10;
+const GATHERED_MAX: usize = 32;
+
+/// After so many chunks of a large file the journal is told.
+const CHUNKS_UNTOLD_MAX: usize = 8;
+
+/// What a file held, and how many bytes of it were read now and before.
+pub(super) struct ReadFile {
+    pub(super) content: Content,
+    pub(super) bytes: u64,
+    pub(super) bytes_before: u64,
+}
 
 /// Why a file's content did not come.
 pub(super) enum ReadEnd {
@@ -32,9 +52,15 @@ pub(super) struct FileReader<'a> {
     shared: &'a Shared<'a>,
     chunker: Chunker,
     jobs: Sender<Job>,
+    /// Chunks of small files, and their bytes. They go before anything is waited for.
+    gathered: (Vec<ReadChunk>, usize),
     zeros: Zeros,
     /// What was read beyond a cut.
     rest: Vec<u8>,
+    /// Bytes of the chunks of a large file the journal was not told of yet, and the number of the
+    /// first of them.
+    untold: (Vec<u32>, usize),
+    is_large: bool,
 }
 
 /// The chunk that zeros are cut into.
@@ -47,21 +73,31 @@ struct Zeros {
 impl<'a> FileReader<'a> {
     pub(super) fn new(shared: &'a Shared<'a>, mut chunker: Chunker, jobs: Sender<Job>) -> Self {
         let bytes = length_of_zero_chunk(&mut chunker);
-        Self { shared, chunker, jobs, zeros: Zeros { bytes, id: None }, rest: Vec::new() }
+        let zeros = Zeros { bytes, id: None };
+        let (rest, untold) = (Vec::new(), (Vec::new(), 0));
+        let gathered = (Vec::new(), 0);
+        Self { shared, chunker, jobs, gathered, zeros, rest, untold, is_large: false }
     }
 
-    /// The content of a file, and how many bytes were read. `seen` is told about bytes as they are
-    /// read; `size` is what the file is expected to have.
+    /// The content of the file at `path`. `seen` is told about bytes as they are read; `size` is
+    /// what the file is expected to have.
     pub(super) fn read(
         &mut self,
         file: &File,
+        (path, identity): (&Path, &FileIdentity),
         size: u64,
         is_sparse: bool,
         seen: &mut dyn FnMut(u64),
-    ) -> Result<(Content, u64), ReadEnd> {
+    ) -> Result<ReadFile, ReadEnd> {
         self.chunker.reset();
+        if size >= GATHERED_BYTES_MAX as u64 {
+            // It takes its time, and memory.
+            self.flush()?;
+        }
         let content = Content::default();
-        let mut position = 0;
+        let bytes_before = self.go_on(file, path, identity, size, &content)?;
+        let mut position = bytes_before;
+        seen(position);
         let mut chunk = Growing::new(self.shared, size);
         loop {
             if self.shared.is_stopped() {
@@ -71,12 +107,15 @@ impl<'a> FileReader<'a> {
                 position = self.pass_hole(file, position, &content, seen)?;
             }
             let before = chunk.bytes.len();
-            let read = chunk.read_step(file, size.saturating_sub(position))?;
+            let left = size.saturating_sub(position);
+            let read = chunk.read_step(file, left)?;
             position += read as u64;
             seen(read as u64);
             if read == 0 {
                 break;
             }
+            // There was one byte more to read, and the system said there is none.
+            let is_whole = read as u64 == left && left < STEP_BYTES as u64;
             let mut start = before;
             while let Some(cut) = self.chunker.next_cut(&chunk.bytes[start..]) {
                 let end = start + cut;
@@ -95,19 +134,84 @@ impl<'a> FileReader<'a> {
                 chunk.append(&self.rest);
                 start = 0;
             }
+            if is_whole && position == size {
+                break;
+            }
         }
         if !chunk.bytes.is_empty() {
             self.send(chunk, &content)?;
         }
-        Ok((content, position))
+        Ok(ReadFile { content, bytes: position, bytes_before })
     }
 
-    fn send(&self, mut chunk: Growing, content: &Content) -> Result<(), ReadEnd> {
+    /// Takes over what a run before read of a large file, and says where it goes on.
+    fn go_on(
+        &mut self,
+        file: &File,
+        path: &Path,
+        identity: &FileIdentity,
+        size: u64,
+        content: &Content,
+    ) -> Result<u64, ReadEnd> {
+        self.is_large = size >= PARTS_FILE_BYTES_MIN;
+        self.untold = (Vec::new(), 0);
+        if !self.is_large {
+            return Ok(0);
+        }
+        let is_stored = |id: &Id| self.shared.is_there(BlobKind::Data, id);
+        let known = self.shared.journal.part_begins(path, identity, &is_stored);
+        let mut position = 0;
+        for (id, bytes) in &known {
+            content.push(*id);
+            position += u64::from(*bytes);
+        }
+        self.untold.1 = known.len();
+        if position > 0 {
+            seek(file, position)?;
+        }
+        Ok(position)
+    }
+
+    /// Tells the journal what is known of a large file, now that another chunk is.
+    fn tell(&mut self, bytes: usize, content: &Content) {
+        if !self.is_large {
+            return;
+        }
+        let (untold, first) = &mut self.untold;
+        untold.push(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if untold.len() < CHUNKS_UNTOLD_MAX {
+            return;
+        }
+        let known = content.known_from(*first);
+        let chunks: Vec<Chunk> = known.into_iter().zip(untold.iter().copied()).collect();
+        self.shared.journal.part_grows(&chunks);
+        untold.drain(..chunks.len());
+        *first += chunks.len();
+    }
+
+    fn send(&mut self, mut chunk: Growing, content: &Content) -> Result<(), ReadEnd> {
         let bytes = std::mem::take(&mut chunk.bytes);
+        let length = bytes.len();
         // Itself, and what becomes of it.
         chunk.share.shrink(bytes.capacity() + bytes.len());
-        let job = Job::Chunk { bytes, share: chunk.share, place: content.expect() };
-        self.jobs.send(job).map_err(|_| ReadEnd::Stopped)
+        let (gathered, gathered_bytes) = &mut self.gathered;
+        gathered.push(ReadChunk { bytes, share: chunk.share, place: content.expect() });
+        *gathered_bytes += length;
+        if *gathered_bytes >= GATHERED_BYTES_MAX || gathered.len() >= GATHERED_MAX {
+            self.flush()?;
+        }
+        self.tell(length, content);
+        Ok(())
+    }
+
+    /// Hands over all chunks there are. To be called before anything is waited for that could need
+    /// one of them.
+    pub(super) fn flush(&mut self) -> Result<(), ReadEnd> {
+        let (chunks, _) = std::mem::take(&mut self.gathered);
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        self.jobs.send(Job::Chunks(chunks)).map_err(|_| ReadEnd::Stopped)
     }
 
     /// Names chunks of zeros as long as there is a hole, and says where it goes on.
@@ -126,7 +230,10 @@ impl<'a> FileReader<'a> {
         let mut position = start;
         while end.saturating_sub(position) >= step {
             match self.zeros.id {
-                Some(id) => content.push(id),
+                Some(id) => {
+                    content.push(id);
+                    self.tell(self.zeros.bytes, content);
+                }
                 None => {
                     let mut chunk = Growing::new(self.shared, step);
                     chunk.append(&vec![0; self.zeros.bytes]);

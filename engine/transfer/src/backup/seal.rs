@@ -1,28 +1,36 @@
 //! The workers: hash, look whether the blob is new, compress, seal.
 
 use super::content::Place;
-use super::shared::Shared;
+use super::pack::ToPack;
+use super::shared::{Claim, Shared};
 use crate::budget::Share;
 use crate::errors::Cause;
 use crate::repository::{nonce, unwritable};
 use crate::{Result, TransferError};
 use crossbeam_channel::{Receiver, Sender};
-use engine_repository::compress::Compression;
 use engine_repository::crypto::OVERHEAD_BYTES;
 use engine_repository::{BlobKind, BlobSealer, Id, SealedBlob};
 
 /// Something to be stored.
 pub(super) enum Job {
-    /// A chunk of a file.
-    Chunk { bytes: Vec<u8>, share: Share, place: Place },
+    /// Chunks of files: a large one, or some small ones, which are not worth a message each.
+    Chunks(Vec<ReadChunk>),
     /// A folder, of which it is known that the repository lacks it.
-    Tree { id: Id, bytes: Vec<u8>, share: Share },
+    Tree { id: Id, bytes: Vec<u8>, share: Share, claim: Claim },
+}
+
+/// A chunk of a file, as it was read.
+pub(super) struct ReadChunk {
+    pub(super) bytes: Vec<u8>,
+    pub(super) share: Share,
+    pub(super) place: Place,
 }
 
 /// A sealed blob on its way into a pack.
 pub(super) struct Sealed {
     pub(super) blob: SealedBlob,
     pub(super) bytes: Vec<u8>,
+    pub(super) claim: Claim,
     /// Held until the bytes are written.
     pub(super) _share: Share,
 }
@@ -48,32 +56,29 @@ impl Added {
     }
 }
 
-/// Works until there is no more to do, or the backup ends.
-pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, sealed: &Sender<Sealed>) -> Added {
-    let compression = shared.repository.is_compressed().then(Compression::default);
-    let mut sealer = BlobSealer::new(shared.repository.key().clone(), compression);
+/// Works until there is no more to do, or the backup ends. When it was asked to stop, folders that
+/// are claimed are still stored, because a checkpoint needs them; chunks are not.
+pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, packer: &Sender<ToPack>) -> Added {
+    let mut sealer =
+        BlobSealer::new(shared.repository.key().clone(), shared.repository.compression());
     let mut added = Added::default();
     for job in jobs {
-        if shared.is_stopped() {
+        if shared.has_failed() {
             break;
         }
-        let (kind, id, bytes, share) = match job {
-            Job::Tree { id, bytes, share } => (BlobKind::Tree, id, bytes, share),
-            Job::Chunk { bytes, share, place } => {
-                let id = Id::of(&bytes);
-                place.set(id);
-                if !shared.claim(BlobKind::Data, &id) {
-                    shared.buffers.give(bytes);
-                    continue;
-                }
-                (BlobKind::Data, id, bytes, share)
+        let sealed = match job {
+            Job::Chunks(_) if shared.is_stopped() => continue,
+            Job::Chunks(chunks) => seal_chunks(shared, &mut sealer, chunks, &mut added),
+            Job::Tree { id, bytes, share, claim } => {
+                let named = (BlobKind::Tree, id);
+                let sealed = seal(shared, &mut sealer, named, &bytes, share, claim);
+                sealed.map(|sealed| vec![added.with(sealed, shared, bytes)])
             }
         };
-        match seal(shared, &mut sealer, (kind, id), &bytes, share) {
-            Ok(blob) => {
-                added.count(kind, bytes.len(), blob.bytes.len());
-                shared.buffers.give(bytes);
-                if sealed.send(blob).is_err() {
+        match sealed {
+            Ok(sealed) if sealed.is_empty() => {}
+            Ok(sealed) => {
+                if packer.send(ToPack::Blobs(sealed)).is_err() {
                     break;
                 }
             }
@@ -86,7 +91,38 @@ pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, sealed: &Sender<Se
     added
 }
 
+/// Names all chunks, and seals those that are new.
+fn seal_chunks(
+    shared: &Shared<'_>,
+    sealer: &mut BlobSealer,
+    chunks: Vec<ReadChunk>,
+    added: &mut Added,
+) -> Result<Vec<Sealed>> {
+    let mut all = Vec::with_capacity(chunks.len());
+    for ReadChunk { bytes, share, place } in chunks {
+        let id = Id::of(&bytes);
+        let claim = shared.claim(BlobKind::Data, &id);
+        // Only now: whoever knows the id may rely on its being claimed.
+        place.set(id);
+        match claim {
+            Some(claim) => {
+                let sealed = seal(shared, sealer, (BlobKind::Data, id), &bytes, share, claim)?;
+                all.push(added.with(sealed, shared, bytes));
+            }
+            None => shared.buffers.give(bytes),
+        }
+    }
+    Ok(all)
+}
+
 impl Added {
+    /// Counts what became of `bytes`, and gives them back.
+    fn with(&mut self, sealed: Sealed, shared: &Shared<'_>, bytes: Vec<u8>) -> Sealed {
+        self.count(sealed.blob.kind, bytes.len(), sealed.bytes.len());
+        shared.buffers.give(bytes);
+        sealed
+    }
+
     fn count(&mut self, kind: BlobKind, bytes: usize, bytes_packed: usize) {
         match kind {
             BlobKind::Data => self.data_blobs += 1,
@@ -97,12 +133,13 @@ impl Added {
     }
 }
 
-fn seal(
+pub(super) fn seal(
     shared: &Shared<'_>,
     sealer: &mut BlobSealer,
     (kind, id): (BlobKind, Id),
     bytes: &[u8],
     mut share: Share,
+    claim: Claim,
 ) -> Result<Sealed> {
     let mut out = shared.buffers.take(bytes.len() + OVERHEAD_BYTES);
     let blob = sealer
@@ -110,5 +147,5 @@ fn seal(
         .map_err(|cause| -> TransferError { unwritable("a blob", Cause::from(cause)) })?;
     // The plaintext goes now; what it became takes what it takes, filled or not.
     share.shrink(out.capacity());
-    Ok(Sealed { blob, bytes: out, _share: share })
+    Ok(Sealed { blob, bytes: out, claim, _share: share })
 }

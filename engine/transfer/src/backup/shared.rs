@@ -1,34 +1,59 @@
 //! What the threads of one backup share.
 
+use super::catalogue::Draft;
+use super::catalogue::records::Line;
+use super::journal::Journal;
+use super::lazy_index::LazyIndex;
 use crate::budget::Budget;
 use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::{Cancel, Repository, Result, TransferError};
 use engine_repository::{BlobKind, Id, PackedBlob};
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the threads of one backup share.
 pub(super) struct Shared<'a> {
     pub(super) repository: &'a Repository,
-    pub(super) index: &'a Index,
+    index: &'a LazyIndex<'a>,
     pub(super) budget: Arc<Budget>,
     pub(super) buffers: Buffers,
     pub(super) lock: &'a HeldLock,
+    pub(super) journal: Journal,
     cancel: &'a Cancel,
     has_failed: AtomicBool,
     /// The first failure; those after it are its consequences.
     failure: Mutex<Option<TransferError>>,
-    /// Blobs on their way to a pack.
-    claimed: Mutex<HashSet<(BlobKind, Id)>>,
+    claims: Mutex<Claims>,
+    /// Trees of folders on the way that are there, for all the catalogue says.
+    known_trees: Mutex<HashSet<Id>>,
+    /// Folders that were put together and whose trees were there already.
+    trees_left_known: AtomicUsize,
+    draft: Option<&'a Draft>,
 }
+
+/// Blobs on their way to a pack that is stored.
+#[derive(Default)]
+struct Claims {
+    blobs: HashSet<(BlobKind, Id)>,
+    /// How many of each claim are in no pack yet.
+    unpacked: BTreeMap<Claim, usize>,
+    /// The claim of those that come now.
+    current: Claim,
+}
+
+/// When a blob was claimed: before which checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Claim(u32);
 
 impl<'a> Shared<'a> {
     pub(super) fn new(
         repository: &'a Repository,
-        index: &'a Index,
+        index: &'a LazyIndex<'a>,
+        draft: Option<&'a Draft>,
         lock: &'a HeldLock,
+        journal: Journal,
         cancel: &'a Cancel,
     ) -> Self {
         let pipeline_bytes = usize::try_from(repository.plan().pipeline_bytes).unwrap_or(1 << 30);
@@ -36,12 +61,56 @@ impl<'a> Shared<'a> {
             repository,
             index,
             lock,
+            journal,
             cancel,
-            budget: Budget::of(pipeline_bytes / 4 * 3),
+            budget: Budget::of((pipeline_bytes / 4 * 3).min(in_flight_bytes_max())),
             buffers: Buffers { idle: Mutex::default(), idle_bytes_max: pipeline_bytes / 4 },
             has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
-            claimed: Mutex::default(),
+            claims: Mutex::default(),
+            known_trees: Mutex::default(),
+            trees_left_known: AtomicUsize::new(0),
+            draft,
+        }
+    }
+
+    /// A folder was put together, and its tree was there already.
+    pub(super) fn left_known_tree(&self) {
+        self.trees_left_known.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many such folders there were.
+    pub(super) fn trees_left_known(&self) -> usize {
+        self.trees_left_known.load(Ordering::Relaxed)
+    }
+
+    /// Where blobs lie; `None` when that cannot be read, and the backup ends with it.
+    pub(super) fn index(&self) -> Option<&'a Index> {
+        match self.index.get() {
+            Ok(index) => Some(index),
+            // Somebody else was told why.
+            Err(TransferError::Cancelled) => None,
+            Err(error) => {
+                self.fail(error);
+                None
+            }
+        }
+    }
+
+    /// A tree that is in the repository.
+    pub(super) fn knows_tree(&self, id: Id) {
+        lock(&self.known_trees).insert(id);
+    }
+
+    /// The catalogue was wrong.
+    pub(super) fn knows_no_tree(&self) {
+        lock(&self.known_trees).clear();
+    }
+
+    /// Takes note of a folder for the next run.
+    pub(super) fn record(&self, line: &Line, tree: &Id) {
+        if let Some(draft) = self.draft {
+            draft.record(line, tree);
         }
     }
 
@@ -51,34 +120,101 @@ impl<'a> Shared<'a> {
         self.has_failed.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the backup failed: then nothing more is to be stored.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the backup was asked to stop, and works: then what is finished is stored.
+    pub(super) fn is_cancelled(&self) -> bool {
+        !self.has_failed() && self.cancel.is_cancelled()
+    }
+
     /// Whether every thread should come to an end without finishing its work.
     pub(super) fn is_stopped(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed) || self.cancel.is_cancelled()
     }
 
-    /// The verdict, once all threads have ended.
-    pub(super) fn verdict(&self) -> Result<()> {
-        match lock(&self.failure).take() {
-            Some(error) => Err(error),
-            None if self.cancel.is_cancelled() => Err(TransferError::Cancelled),
-            None => self.lock.must_be_held(),
+    /// The verdict, once all threads have ended: `tree`, if everything is in it. A stop that came
+    /// too late to leave anything out is none.
+    pub(super) fn verdict(&self, tree: Option<Id>) -> Result<Id> {
+        if let Some(error) = lock(&self.failure).take() {
+            return Err(error);
         }
+        self.lock.must_be_held()?;
+        tree.ok_or(TransferError::Cancelled)
     }
 
     /// Whether a blob is new to the repository. If so, the caller must see to it that it is stored;
     /// nobody else will be asked to.
-    pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> bool {
-        !self.index.has(kind, id) && lock(&self.claimed).insert((kind, *id))
+    pub(super) fn claim(&self, kind: BlobKind, id: &Id) -> Option<Claim> {
+        if kind == BlobKind::Tree && lock(&self.known_trees).contains(id) {
+            return None;
+        }
+        // An index that cannot be read ends the backup: nothing more is to be stored.
+        let is_there = self.index()?.has(kind, id).map_err(|error| self.fail(error)).ok()?;
+        if is_there {
+            return None;
+        }
+        let mut claims = lock(&self.claims);
+        let claim = claims.current;
+        claims.blobs.insert((kind, *id)).then(|| {
+            *claims.unpacked.entry(claim).or_default() += 1;
+            claim
+        })
+    }
+
+    /// Whether a blob is in the repository.
+    pub(super) fn is_there(&self, kind: BlobKind, id: &Id) -> bool {
+        let Some(index) = self.index() else { return false };
+        index.has(kind, id).unwrap_or_else(|error| {
+            self.fail(error);
+            false
+        })
+    }
+
+    /// A blob of this claim is in a pack.
+    pub(super) fn packed(&self, claim: Claim) {
+        let mut claims = lock(&self.claims);
+        if let Some(unpacked) = claims.unpacked.get_mut(&claim) {
+            *unpacked -= 1;
+            if *unpacked == 0 {
+                claims.unpacked.remove(&claim);
+            }
+        }
+    }
+
+    /// The claim of all blobs claimed so far; those that come later have another.
+    pub(super) fn claims_so_far(&self) -> Claim {
+        let mut claims = lock(&self.claims);
+        let claim = claims.current;
+        claims.current.0 += 1;
+        claim
+    }
+
+    /// Whether every blob of this claim, and of those before, is in a pack.
+    pub(super) fn are_packed(&self, claim: Claim) -> bool {
+        lock(&self.claims).unpacked.range(..=claim).next().is_none()
     }
 
     /// Takes note of a pack that is durable.
     pub(super) fn stored(&self, pack: Id, blobs: &[PackedBlob]) {
-        self.index.stored(pack, blobs);
-        let mut claimed = lock(&self.claimed);
+        let stored = self.index().map_or(Ok(()), |index| index.stored(pack, blobs));
+        if let Err(error) = stored {
+            self.fail(error);
+        }
+        let mut claims = lock(&self.claims);
         for packed in blobs {
-            claimed.remove(&(packed.blob.kind, packed.blob.id));
+            claims.blobs.remove(&(packed.blob.kind, packed.blob.id));
         }
     }
+}
+
+/// What is read and not stored yet is lost to a kill; and beyond what keeps every worker busy it
+/// makes nothing faster: 8 MiB for each, and 16 for the others.
+fn in_flight_bytes_max() -> usize {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    (16 << 20) + workers.min(super::WORKERS_MAX) * (8 << 20)
 }
 
 /// Buffers that are used again instead of given back to the system.

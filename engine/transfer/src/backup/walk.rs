@@ -1,19 +1,23 @@
 //! The walk through the source: one thread, in the order of names, folder by folder.
 //!
 //! What is found goes to the collector as steps, what is read to the workers as jobs; both queues
-//! are bounded, so the walk is never far ahead of them.
+//! are bounded, so the walk is never far ahead of them. Folders the catalogue knows to be as they
+//! were are passed over in [`super::reuse`]; here, each entry is compared with the snapshot before.
 
 use super::BackupOutcome;
+use super::catalogue::records::{Line, Record, Stretch};
 use super::collect::Step;
 use super::content::Content;
+use super::digest::{FolderDigest, is_same};
+use super::journal::{FileIdentity, FinishedFiles};
 use super::node::{NodeMaker, attributes_at, attributes_of_open, is_unchanged};
-use super::parent::ParentFolder;
+use super::parent::{Before, ParentFolder, Parents};
 use super::progress::Meter;
-use super::read::{FileReader, ReadEnd};
+use super::read::{FileReader, ReadEnd, ReadFile};
+use super::reuse::{Around, Look, Reuse};
 use super::select::{Branch, Patterns};
 use super::shared::Shared;
-use crate::blobs::Fetcher;
-use crate::posix::{Folder, Kind, Stat, joined};
+use crate::posix::{Folder, Kind, Names, Stat, joined};
 use crossbeam_channel::Sender;
 use engine_repository::{BlobKind, Id, Node, NodeKind};
 use std::ffi::{CStr, CString};
@@ -22,11 +26,17 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-/// The walk ends early, because the backup does.
-pub(super) struct Stopped;
+/// Why the walk ends early.
+pub(super) enum End {
+    /// Because the backup does.
+    Stopped,
+    /// The snapshot before lacks what the catalogue says is in it.
+    Distrusted,
+}
 
-type Walked = Result<(), Stopped>;
+pub(super) type Walked = Result<(), End>;
 
 /// The walk.
 pub(super) struct Walker<'a> {
@@ -34,71 +44,146 @@ pub(super) struct Walker<'a> {
     pub(super) excludes: &'a Patterns,
     pub(super) maker: NodeMaker,
     pub(super) reader: FileReader<'a>,
-    pub(super) parents: Fetcher<'a>,
+    pub(super) parents: Parents<'a>,
+    pub(super) reuse: Reuse,
+    pub(super) finished: FinishedFiles,
     pub(super) steps: Sender<Step>,
     pub(super) meter: Meter<'a>,
     pub(super) outcome: BackupOutcome,
+    /// Something of the entry the walk is at did not come out as it is: the next run looks again.
+    pub(super) is_unsettled: bool,
+}
+
+/// A folder whose entries are looked at one by one.
+#[derive(Default)]
+pub(super) struct Inside {
+    pub(super) parent: ParentFolder,
+    /// What the catalogue knows of the folders in it.
+    pub(super) known: Stretch,
+    seen: Option<FolderDigest>,
+    is_unsettled: bool,
+}
+
+/// A folder the walk came to.
+pub(super) struct Found<'f> {
+    pub(super) folder: Folder,
+    pub(super) name: &'f CStr,
+    pub(super) path: &'f Path,
+    pub(super) stat: Stat,
+    /// When what follows was not seen yet.
+    looked_at: SystemTime,
+    /// Its place in the next catalogue.
+    pub(super) line: Line,
 }
 
 impl Walker<'_> {
-    /// Walks through everything. `parent` is the root of the snapshot before.
-    pub(super) fn walk(&mut self, branch: &Branch, parent: Option<Id>) -> Walked {
-        let mut parent = ParentFolder::of(parent, &mut self.parents);
-        self.step(Step::Enter)?;
-        let root = Path::new("/");
-        match branch {
-            Branch::Partly(_) => self.named_only(root, branch, &mut parent)?,
-            Branch::Whole => match Folder::at(root) {
-                Ok(folder) => self.everything_in(&folder, root, &mut parent)?,
-                Err(cause) => self.problem(root, &cause),
-            },
+    /// Walks through everything. `parents` are the roots of the snapshots before.
+    pub(super) fn walk(&mut self, branch: &Branch, parents: &[Id]) -> Walked {
+        let walked = self.walk_all(branch, parents);
+        if !matches!(walked, Err(End::Distrusted)) {
+            return walked;
         }
-        self.step(Step::Leave(None))
+        self.reuse = Reuse::none();
+        self.shared.knows_no_tree();
+        self.outcome = BackupOutcome::default();
+        self.meter.restart();
+        self.step(Step::Restart)?;
+        self.walk_all(branch, parents)
     }
 
-    fn step(&self, step: Step) -> Walked {
-        self.steps.send(step).map_err(|_| Stopped)
+    fn walk_all(&mut self, branch: &Branch, parents: &[Id]) -> Walked {
+        let known = self.reuse.all();
+        for parent in parents.iter().filter(|_| self.reuse.is_believed()) {
+            self.shared.knows_tree(*parent);
+        }
+        let parent = ParentFolder::of(parents.to_vec());
+        let mut inside = Inside { parent, known, ..Inside::default() };
+        self.step(Step::Enter(None))?;
+        let root = Path::new("/");
+        match branch {
+            Branch::Partly(_) => self.named_only(root, branch, &mut inside)?,
+            Branch::Whole => {
+                match Folder::at(root).and_then(|folder| Ok((folder.names()?, folder))) {
+                    Ok((names, folder)) => self.entries(&folder, root, &names, &[], &mut inside)?,
+                    Err(cause) => self.problem(root, &cause),
+                }
+            }
+        }
+        self.step(Step::Leave)?;
+        self.reader.flush().map_err(|_| End::Stopped)
+    }
+
+    pub(super) fn step(&mut self, step: Step) -> Walked {
+        let Err(refused) = self.steps.try_send(step) else { return Ok(()) };
+        // The collector may be waiting for a chunk that was not handed over yet.
+        self.reader.flush().map_err(|_| End::Stopped)?;
+        self.steps.send(refused.into_inner()).map_err(|_| End::Stopped)
     }
 
     /// A folder on the way to something the owner named: only that, and links in it are followed.
-    fn named_only(&mut self, path: &Path, branch: &Branch, parent: &mut ParentFolder) -> Walked {
+    fn named_only(&mut self, path: &Path, branch: &Branch, inside: &mut Inside) -> Walked {
         let Branch::Partly(children) = branch else { return Ok(()) };
         for (name, child) in children {
             let at = path.join(std::ffi::OsStr::from_bytes(name));
             let Ok(c_name) = CString::new(name.as_slice()) else { continue };
             match child {
                 Branch::Whole => match Folder::on_the_way(path) {
-                    Ok(folder) => self.entry(&folder, &c_name, &at, parent)?,
+                    Ok(folder) => self.entry(&folder, &c_name, &at, None, inside)?,
                     Err(cause) => self.problem(&at, &cause),
                 },
                 Branch::Partly(_) => {
                     let node = folder_on_the_way(&mut self.maker, name, &at);
                     let Some(node) = self.noted(&at, node) else { continue };
-                    let subtree = parent.find(name).and_then(|before| before.subtree);
-                    let mut below = ParentFolder::of(subtree, &mut self.parents);
-                    self.step(Step::Enter)?;
+                    let line = self.reuse.begin(name);
+                    let mut below = self.below(name, inside);
+                    match below.parent.is_empty() {
+                        true => self.outcome.dirs_new += 1,
+                        false => self.outcome.dirs_changed += 1,
+                    }
+                    self.step(Step::Enter(Some(Box::new(node))))?;
                     self.named_only(&at, child, &mut below)?;
                     self.outcome.dirs += 1;
-                    self.step(Step::Leave(Some(Box::new(node))))?;
+                    self.step(Step::Leave)?;
+                    // It is looked at each time.
+                    let line = self.reuse.end(line, None);
+                    self.step(Step::Record(Box::new(line)))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn everything_in(&mut self, folder: &Folder, path: &Path, parent: &mut ParentFolder) -> Walked {
-        let names = match folder.names() {
-            Ok(names) => names,
-            Err(cause) => {
-                self.problem(path, &cause);
-                return Ok(());
+    /// What is known of a folder on the way.
+    fn below(&mut self, name: &[u8], inside: &mut Inside) -> Inside {
+        let (trees, known) = match self.reuse.find(&mut inside.known, name) {
+            Some(record) => {
+                self.shared.knows_tree(record.tree);
+                (vec![record.tree], record.below)
+            }
+            None => {
+                let before = inside.parent.find(name, &mut self.parents);
+                (before.subtrees(), Stretch::default())
             }
         };
+        Inside { parent: ParentFolder::of(trees), known, ..Inside::default() }
+    }
+
+    /// Everything in a folder, entry by entry. Some of it may have been looked at already.
+    fn entries(
+        &mut self,
+        folder: &Folder,
+        path: &Path,
+        names: &Names,
+        looked: &[Option<Stat>],
+        inside: &mut Inside,
+    ) -> Walked {
         for place in 0..names.len() {
             let Some(name) = names.get(place) else { continue };
             let at = joined(path, name);
             if self.excludes.is_empty() || !self.excludes.fit(&at) {
-                self.entry(folder, name, &at, parent)?;
+                let stat = looked.get(place).copied().flatten();
+                self.entry(folder, name, &at, stat, inside)?;
+                inside.is_unsettled |= std::mem::take(&mut self.is_unsettled);
             }
         }
         Ok(())
@@ -109,16 +194,23 @@ impl Walker<'_> {
         folder: &Folder,
         name: &CStr,
         path: &Path,
-        parent: &mut ParentFolder,
+        stat: Option<Stat>,
+        inside: &mut Inside,
     ) -> Walked {
         if self.shared.is_stopped() {
-            return Err(Stopped);
+            return Err(End::Stopped);
         }
-        let Some(stat) = self.noted(path, folder.stat(name)) else { return Ok(()) };
-        let before = parent.find(name.to_bytes());
+        let stat = stat.map_or_else(|| folder.stat(name), Ok);
+        let Some(stat) = self.noted(path, stat) else { return Ok(()) };
+        if let Some(seen) = inside.seen.as_mut().filter(|_| stat.kind != Kind::Socket) {
+            seen.entry(name.to_bytes(), &stat);
+        }
         match stat.kind {
-            Kind::Folder => self.folder(folder, name, path, before),
-            Kind::File => self.file(folder, name, path, &stat, before),
+            Kind::Folder => self.folder(folder, name, path, Around::Looked(inside)),
+            Kind::File => {
+                let before = inside.parent.find(name.to_bytes(), &mut self.parents);
+                self.file(folder, name, path, &stat, &before)
+            }
             // A socket without its program is nothing; restic leaves them out, too.
             Kind::Socket => Ok(()),
             Kind::Unknown => {
@@ -129,25 +221,89 @@ impl Walker<'_> {
         }
     }
 
-    fn folder(
+    /// A folder; `around` is the one it is in.
+    pub(super) fn folder(
         &mut self,
         parent: &Folder,
         name: &CStr,
         path: &Path,
-        before: Option<Node>,
+        mut around: Around<'_>,
     ) -> Walked {
-        let Some(folder) = self.noted(path, parent.folder(name)) else { return Ok(()) };
-        let Some(stat) = self.noted(path, folder.own_stat()) else { return Ok(()) };
-        let mut node = self.maker.node(name.to_bytes(), &stat);
-        let subtree = before.as_ref().and_then(|before| before.subtree);
-        let attributes = folder.as_file().and_then(|file| attributes_of_open(&file));
-        node.extended_attributes = self.noted(path, attributes).unwrap_or_default();
-        let mut below = ParentFolder::of(subtree, &mut self.parents);
-        drop(before);
-        self.step(Step::Enter)?;
-        self.everything_in(&folder, path, &mut below)?;
+        let looked_at = SystemTime::now();
+        let opened = parent.folder(name).and_then(|folder| Ok((folder.own_stat()?, folder)));
+        let Some((stat, folder)) = self.noted(path, opened) else {
+            // It is left out, even if all around it is as it was.
+            return if around.is_kept() { self.make_way(name).map(drop) } else { Ok(()) };
+        };
+        let line = self.reuse.begin(name.to_bytes());
+        let record = self.reuse.find(around.known(), name.to_bytes());
+        let found = Found { folder, name, path, stat, looked_at, line };
+        let names = found.folder.names_unless(&|| self.shared.is_stopped());
+        if self.shared.is_stopped() {
+            return Err(End::Stopped);
+        }
+        let look = match (&record, &names) {
+            (Some(Record { digest: Some(_), .. }), Ok(names)) => self.look(&found, names),
+            _ => Look::default(),
+        };
+        match record {
+            Some(record) if look.digest.is_some() && look.digest == record.digest => {
+                drop(names);
+                self.kept(found, &record, look, &around)
+            }
+            record => self.changed(found, record, names, &look.stats, around),
+        }
+    }
+
+    /// A folder that is new, or not as it was, or of which that is not known.
+    fn changed(
+        &mut self,
+        found: Found<'_>,
+        record: Option<Record>,
+        names: io::Result<Names>,
+        looked: &[Option<Stat>],
+        around: Around<'_>,
+    ) -> Walked {
+        let before = match around {
+            Around::Kept(_) => self.make_way(found.name)?.and_then(|before| before.subtree),
+            Around::Looked(_) => None,
+        };
+        let (trees, known) = match (record, around) {
+            (Some(record), _) => (vec![record.tree], record.below),
+            (None, Around::Kept(_)) => (before.into_iter().collect(), Stretch::default()),
+            (None, Around::Looked(inside)) => {
+                let before = inside.parent.find(found.name.to_bytes(), &mut self.parents);
+                (before.subtrees(), Stretch::default())
+            }
+        };
+        match trees.is_empty() {
+            true => self.outcome.dirs_new += 1,
+            false => self.outcome.dirs_changed += 1,
+        }
+        let node = self.folder_node(&found);
+        let is_unsettled = std::mem::take(&mut self.is_unsettled);
+        let (parent, seen) = (ParentFolder::of(trees), Some(FolderDigest::of(&found.stat)));
+        let mut inside = Inside { parent, known, seen, is_unsettled: false };
+        self.step(Step::Enter(Some(Box::new(node))))?;
+        match names {
+            Ok(names) => self.entries(&found.folder, found.path, &names, looked, &mut inside)?,
+            Err(cause) => {
+                self.problem(found.path, &cause);
+                inside.is_unsettled = true;
+            }
+        }
+        self.is_unsettled = is_unsettled;
         self.outcome.dirs += 1;
-        self.step(Step::Leave(Some(Box::new(node))))
+        self.step(Step::Leave)?;
+        let line = self.reuse.end(found.line, inside.digest(found.looked_at));
+        self.step(Step::Record(Box::new(line)))
+    }
+
+    pub(super) fn folder_node(&mut self, found: &Found<'_>) -> Node {
+        let mut node = self.maker.node(found.name.to_bytes(), &found.stat);
+        let attributes = found.folder.as_file().and_then(|file| attributes_of_open(&file));
+        node.extended_attributes = self.noted(found.path, attributes).unwrap_or_default();
+        node
     }
 
     fn file(
@@ -156,61 +312,80 @@ impl Walker<'_> {
         name: &CStr,
         path: &Path,
         stat: &Stat,
-        before: Option<Node>,
+        before: &Before,
     ) -> Walked {
         self.meter.at(path);
-        let before = before.filter(|before| before.kind == NodeKind::File);
         let mut node = self.maker.node(name.to_bytes(), stat);
-        if let Some(content) = before.as_ref().and_then(|before| self.reusable(&node, before)) {
+        let reusable = |before| Some((self.reusable(&node, before)?, before));
+        if let Some((content, before)) = before.nodes().find_map(reusable) {
             // The time of change would tell if they were others now.
-            node.extended_attributes =
-                before.map(|before| before.extended_attributes).unwrap_or_default();
-            self.outcome.files_unmodified += 1;
-            self.outcome.bytes_total += stat.size;
-            self.meter.file_done(stat.size);
-            return self.step(Step::Node(Box::new(node), Some(Content::known(content))));
+            node.extended_attributes.clone_from(&before.extended_attributes);
+            return self.unmodified(node, content);
         }
         let Some(file) = self.noted(path, folder.file(name)) else { return Ok(()) };
+        let looked = stat;
         let Some(stat) = self.noted(path, Stat::of_open(file.as_fd())) else { return Ok(()) };
+        self.is_unsettled |= !is_same(looked, &stat);
         if stat.kind != Kind::File {
             self.problem(path, &io::Error::other("it became something else while it was opened"));
             return Ok(());
         }
         node = self.maker.node(name.to_bytes(), &stat);
         node.extended_attributes = self.noted(path, attributes_of_open(&file)).unwrap_or_default();
+        if let Some(content) = self.finished_before(path, &node) {
+            return self.unmodified(node, content);
+        }
         let is_sparse = stat.allocated_bytes < stat.size;
         let meter = &mut self.meter;
-        let read = self.reader.read(&file, stat.size, is_sparse, &mut |bytes| meter.bytes(bytes));
-        match read {
-            Ok((content, bytes)) => {
+        let known = (path, &FileIdentity::of(&node));
+        let seen = &mut |bytes| meter.bytes(bytes);
+        match self.reader.read(&file, known, stat.size, is_sparse, seen) {
+            Ok(read) => {
                 // It may have grown or shrunk: what was read is what is stored.
-                node.size = bytes;
-                self.count(before.is_some(), bytes);
-                self.step(Step::Node(Box::new(node), Some(content)))
+                self.is_unsettled |= read.bytes != stat.size;
+                node.size = read.bytes;
+                self.count(before.nodes().any(|node| node.kind == NodeKind::File), &read);
+                self.step(Step::Node(Box::new(node), Some(read.content)))
             }
             Err(ReadEnd::Failed(cause)) => {
                 self.problem(path, &cause);
                 Ok(())
             }
-            Err(ReadEnd::Stopped) => Err(Stopped),
+            Err(ReadEnd::Stopped) => Err(End::Stopped),
         }
     }
 
-    fn count(&mut self, was_known: bool, bytes: u64) {
+    fn unmodified(&mut self, node: Node, content: Vec<Id>) -> Walked {
+        self.outcome.files_unmodified += 1;
+        self.outcome.bytes_total += node.size;
+        self.meter.file_done(node.size);
+        self.step(Step::Node(Box::new(node), Some(Content::known(content))))
+    }
+
+    fn count(&mut self, was_known: bool, read: &ReadFile) {
         match was_known {
             true => self.outcome.files_changed += 1,
             false => self.outcome.files_new += 1,
         }
-        self.outcome.bytes_total += bytes;
-        self.outcome.bytes_read += bytes;
+        self.outcome.bytes_total += read.bytes;
+        self.outcome.bytes_read += read.bytes - read.bytes_before;
         self.meter.file_done(0);
     }
 
     /// The content of before, if the file is what it was and all of it is still there.
     fn reusable(&self, now: &Node, before: &Node) -> Option<Vec<Id>> {
         let content = before.content.as_ref().filter(|_| is_unchanged(now, before))?;
-        let is_there = |id: &Id| self.shared.index.has(BlobKind::Data, id);
-        content.iter().all(is_there).then(|| content.clone())
+        self.are_stored(content).then(|| content.clone())
+    }
+
+    /// What a run that was cut off found the file to hold, if all of it is still there.
+    fn finished_before(&mut self, path: &Path, now: &Node) -> Option<Vec<Id>> {
+        let content = self.finished.find(path, &FileIdentity::of(now))?;
+        self.are_stored(&content).then_some(content)
+    }
+
+    fn are_stored(&self, content: &[Id]) -> bool {
+        content.iter().all(|id| self.shared.is_there(BlobKind::Data, id))
     }
 
     /// Links, devices, pipes.
@@ -227,13 +402,22 @@ impl Walker<'_> {
     }
 
     /// The value; or, when there is none, a problem more.
-    fn noted<T>(&mut self, path: &Path, value: io::Result<T>) -> Option<T> {
+    pub(super) fn noted<T>(&mut self, path: &Path, value: io::Result<T>) -> Option<T> {
         value.map_err(|cause| self.problem(path, &cause)).ok()
     }
 
-    fn problem(&mut self, path: &Path, cause: &io::Error) {
+    pub(super) fn problem(&mut self, path: &Path, cause: &io::Error) {
         self.outcome.add_problem(path.to_owned(), cause.to_string());
         self.meter.problem(path, cause);
+        self.is_unsettled = true;
+    }
+}
+
+impl Inside {
+    /// The folder's sum, if the next run may rest on it.
+    fn digest(self, looked_at: SystemTime) -> Option<Id> {
+        let (digest, is_telling) = self.seen?.finish(looked_at);
+        (is_telling && !self.is_unsettled).then_some(digest)
     }
 }
 

@@ -1,18 +1,19 @@
 //! What index, listing and trees say about each other.
 
 use super::{Checker, INDEX_LOST, LOST, PACK_LOST, UNTIDY};
-use crate::blobs::{Fetcher, TreeNodes};
+use crate::blobs::Fetcher;
 use crate::browse::path_text;
 use crate::errors::sentence;
-use crate::index::{Index, IndexBuilder};
+use crate::index::{Index, RunBuilder};
+use crate::sorter::{Sorted, Sorter};
+use crate::tree_walk::{TreeWalk, Visitor};
 use crate::{Result, TransferError};
 use engine_repository::crypto::OVERHEAD_BYTES;
 use engine_repository::{BlobKind, FileKind, Id, Node, NodeKind, PackedBlob, Snapshot};
 use engine_storage::{StorageError, list_all};
-use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What the index says about a pack.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,61 +43,197 @@ impl Known {
     }
 }
 
+/// What the index files say, read from the repository whatever is in the cache.
+pub(super) struct Told {
+    pub(super) index: Index,
+    /// A pack, the number of an index file, and what that one says of the pack; in their order.
+    pub(super) packs: Sorter<PACK_BYTES>,
+}
+
+/// An id, then big-endian numbers.
+const PACK_BYTES: usize = 48;
+/// An id and a size, big-endian.
+const LISTED_BYTES: usize = 40;
+/// The same, and what the index says.
+const THERE_BYTES: usize = 52;
+
+fn sorter<const BYTES: usize>(checker: &Checker<'_>) -> Sorter<BYTES> {
+    let held_bytes = checker.repository.plan().index_bytes / 16;
+    Sorter::new(checker.repository.cache(), usize::try_from(held_bytes).unwrap_or(usize::MAX))
+}
+
 /// Reads all index files. One that is damaged is a finding.
-pub(super) fn load_index(checker: &Checker<'_>) -> Result<(Index, HashMap<Id, Known>)> {
-    let mut builder = IndexBuilder::default();
-    let mut known: HashMap<Id, Known> = HashMap::new();
-    let storage = checker.repository.storage();
-    for (id, _) in list_all(storage.as_ref(), FileKind::Index)? {
-        // A pack may be in several index files, with the same blobs.
-        let mut here: HashMap<Id, Known> = HashMap::new();
-        let added = builder.add_file_with(checker.repository, id, &mut |pack, packed| {
-            here.entry(pack).or_default().add(packed);
+pub(super) fn load_index(checker: &Checker<'_>) -> Result<Told> {
+    let (repository, cancel) = (checker.repository, checker.cancel);
+    let mut builder = RunBuilder::unnamed(repository)?;
+    let mut packs = sorter(checker);
+    let files = list_all(repository.storage().as_ref(), FileKind::Index)?;
+    for (number, (id, _)) in (0_u32..).zip(files) {
+        let mut open: Option<(Id, Known)> = None;
+        let added = builder.add_file(repository, id, cancel, &mut |pack, packed| {
+            if let Some((done, known)) = open.take_if(|(open, _)| *open != pack) {
+                packs.push(told(&done, number, known))?;
+            }
+            open.get_or_insert((pack, Known::default())).1.add(packed);
+            Ok(())
         });
+        if let Some((pack, known)) = open {
+            packs.push(told(&pack, number, known))?;
+        }
         match added {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error @ TransferError::Damaged { .. }) => {
                 checker.damage(sentence(&error), INDEX_LOST);
             }
             Err(error) => return Err(error),
         }
-        for (pack, found) in here {
-            known.entry(pack).or_insert(found);
-        }
     }
-    Ok((builder.finish(), known))
+    Ok(Told { index: Index::of_built(repository, builder, cancel)?, packs })
+}
+
+fn told(pack: &Id, file: u32, known: Known) -> [u8; PACK_BYTES] {
+    let mut record = [0; PACK_BYTES];
+    record[..32].copy_from_slice(pack.as_bytes());
+    record[32..36].copy_from_slice(&file.to_be_bytes());
+    record[36..40].copy_from_slice(&known.blobs.to_be_bytes());
+    record[40..].copy_from_slice(&known.bytes.to_be_bytes());
+    record
+}
+
+fn part<const BYTES: usize>(record: &[u8], at: usize) -> [u8; BYTES] {
+    let mut part = [0; BYTES];
+    part.copy_from_slice(&record[at..at + BYTES]);
+    part
+}
+
+/// Each pack once, in order. A pack may be in several index files, with the same blobs; in one it
+/// may be named in several places.
+struct KnownPacks {
+    records: std::iter::Peekable<Sorted<PACK_BYTES>>,
+}
+
+impl KnownPacks {
+    fn next(&mut self) -> Result<Option<(Id, Known)>> {
+        let Some(record) = self.records.next() else { return Ok(None) };
+        let record = record?;
+        let mut known = Known::default();
+        known.and(&record);
+        while let Some(more) = self.records.next_if(|more| match more {
+            Ok(more) => more[..32] == record[..32],
+            Err(_) => true,
+        }) {
+            let more = more?;
+            if more[32..36] == record[32..36] {
+                known.and(&more);
+            }
+        }
+        Ok(Some((Id::from_bytes(part(&record, 0)), known)))
+    }
+}
+
+impl Known {
+    fn and(&mut self, record: &[u8; PACK_BYTES]) {
+        // The end of the pack is counted once.
+        let end = if self.blobs == 0 { 0 } else { PACK_END_BYTES };
+        self.blobs = self.blobs.saturating_add(u32::from_be_bytes(part(record, 36)));
+        self.bytes += u64::from_be_bytes(part(record, 40)).saturating_sub(end);
+    }
+}
+
+/// The packs that are there and known, and their bytes.
+pub(super) struct PacksThere {
+    packs: Sorter<THERE_BYTES>,
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+}
+
+impl PacksThere {
+    pub(super) fn none(checker: &Checker<'_>) -> Self {
+        Self { packs: sorter(checker), count: 0, bytes: 0 }
+    }
+
+    /// Each pack, its size, and what the index says of it.
+    pub(super) fn each(self) -> Result<impl Iterator<Item = Result<(Id, u64, Known)>>> {
+        let sorted = self.packs.finish()?;
+        Ok(sorted.map(|record| {
+            let record = record?;
+            let blobs = u32::from_be_bytes(part(&record, 40));
+            let known = Known { blobs, bytes: u64::from_be_bytes(part(&record, 44)) };
+            Ok((Id::from_bytes(part(&record, 0)), u64::from_be_bytes(part(&record, 32)), known))
+        }))
+    }
+
+    pub(super) fn push(&mut self, id: &Id, bytes: u64, known: Known) -> Result<()> {
+        let mut record = [0; THERE_BYTES];
+        record[..32].copy_from_slice(id.as_bytes());
+        record[32..40].copy_from_slice(&bytes.to_be_bytes());
+        record[40..44].copy_from_slice(&known.blobs.to_be_bytes());
+        record[44..].copy_from_slice(&known.bytes.to_be_bytes());
+        self.count += 1;
+        self.bytes += bytes;
+        self.packs.push(record)
+    }
 }
 
 /// Compares the packs that are there with what the index says. Gives those that are there.
 pub(super) fn compare_packs(
     checker: &Checker<'_>,
-    known: &HashMap<Id, Known>,
-) -> Result<HashMap<Id, u64>> {
-    let mut there = HashMap::new();
-    let mut unknown = 0_u64;
-    checker.repository.storage().list(FileKind::Pack, &mut |id, bytes| {
-        there.insert(id, bytes);
-        Ok(())
-    })?;
-    for (id, bytes) in &there {
-        match known.get(id) {
-            None => unknown += 1,
-            Some(known) if known.bytes != *bytes => checker.damage(
-                format!("pack {id} has {bytes} bytes, but should have {}", known.bytes),
-                PACK_LOST,
-            ),
-            Some(_) => {}
+    packs: Sorter<PACK_BYTES>,
+) -> Result<PacksThere> {
+    let listed = listed_packs(checker)?;
+    let mut joined = PacksThere::none(checker);
+    let mut known = KnownPacks { records: packs.finish()?.peekable() };
+    let mut next = known.next()?;
+    let (mut unknown, mut last) = (0_u64, None);
+    for record in listed {
+        let record = record?;
+        if last.replace(record) == Some(record) {
+            continue;
         }
+        let (id, bytes) = (Id::from_bytes(part(&record, 0)), u64::from_be_bytes(part(&record, 32)));
+        checker.lock().report.packs += 1;
+        while let Some((missing, _)) = next.filter(|(known, _)| *known < id) {
+            checker.damage(format!("pack {missing} is missing"), LOST);
+            next = known.next()?;
+        }
+        let Some((_, told_of)) = next.filter(|(known, _)| *known == id) else {
+            unknown += 1;
+            continue;
+        };
+        if told_of.bytes != bytes {
+            let fact = format!("pack {id} has {bytes} bytes, but should have {}", told_of.bytes);
+            checker.damage(fact, PACK_LOST);
+        }
+        next = known.next()?;
+        joined.push(&id, bytes, told_of)?;
+    }
+    while let Some((missing, _)) = next {
+        checker.damage(format!("pack {missing} is missing"), LOST);
+        next = known.next()?;
     }
     if unknown > 0 {
         let fact = format!("{unknown} packs are in no index, as after a backup that was cut off");
         checker.untidy(fact, UNTIDY);
     }
-    for id in known.keys().filter(|id| !there.contains_key(id)) {
-        checker.damage(format!("pack {id} is missing"), LOST);
+    Ok(joined)
+}
+
+fn listed_packs(checker: &Checker<'_>) -> Result<Sorted<LISTED_BYTES>> {
+    let mut listed = sorter::<LISTED_BYTES>(checker);
+    let mut failure = None;
+    checker.repository.storage().list(FileKind::Pack, &mut |id, bytes| {
+        let mut record = [0; LISTED_BYTES];
+        record[..32].copy_from_slice(id.as_bytes());
+        record[32..].copy_from_slice(&bytes.to_be_bytes());
+        if failure.is_none() {
+            failure = listed.push(record).err();
+        }
+        Ok(())
+    })?;
+    match failure {
+        Some(error) => Err(error),
+        None => listed.finish(),
     }
-    checker.lock().report.packs = there.len() as u64;
-    Ok(there)
 }
 
 /// Visits every tree of every snapshot once.
@@ -105,12 +242,9 @@ pub(super) fn visit_trees(
     index: &Index,
     snapshots: &[(Id, u64)],
 ) -> Result<()> {
-    let mut visitor = Visitor {
-        checker,
-        index,
-        fetcher: Fetcher::new(checker.repository, index),
-        seen: HashSet::new(),
-    };
+    let mut fetcher = Fetcher::new(checker.repository, index);
+    let mut walk = TreeWalk::new(checker.repository, checker.cancel, |id| fetcher.tree(id))
+        .each_once(checker.repository);
     for (id, _) in snapshots {
         let read = checker.repository.read_unpacked::<Snapshot>(FileKind::Snapshot, *id);
         let snapshot = match read {
@@ -123,80 +257,51 @@ pub(super) fn visit_trees(
             Err(error) => return Err(error),
         };
         checker.lock().report.snapshots += 1;
-        visitor.visit(*id, snapshot.tree)?;
+        walk.walk(&snapshot.tree, &mut Looking { checker, index, snapshot: *id })?;
     }
     Ok(())
 }
 
-struct Visitor<'a> {
+struct Looking<'a> {
     checker: &'a Checker<'a>,
     index: &'a Index,
-    fetcher: Fetcher<'a>,
-    seen: HashSet<Id>,
+    snapshot: Id,
 }
 
-impl Visitor<'_> {
-    fn visit(&mut self, snapshot: Id, root: Id) -> Result<()> {
-        let mut open: Vec<(PathBuf, TreeNodes)> = Vec::new();
-        open.extend(self.tree(snapshot, Path::new("/"), root)?);
-        while let Some((path, nodes)) = open.last_mut() {
-            if self.checker.cancel.is_cancelled() {
-                return Err(TransferError::Cancelled);
-            }
-            match nodes.next() {
-                None => {
-                    open.pop();
-                }
-                Some(Err(error)) => {
-                    self.lost(snapshot, path, &sentence(&error));
-                    open.pop();
-                }
-                Some(Ok(node)) => {
-                    let at = path.join(OsStr::from_bytes(&node.name));
-                    self.node(snapshot, &at, &node);
-                    if let Some(subtree) = node.subtree {
-                        open.extend(self.tree(snapshot, &at, subtree)?);
+impl Visitor for Looking<'_> {
+    fn node(&mut self, folder: &Path, node: &Node) -> Result<()> {
+        let path = || folder.join(OsStr::from_bytes(&node.name));
+        match (node.kind, &node.content, &node.subtree) {
+            (NodeKind::File, None, _) => self.lost(&path(), "it has no list of content"),
+            (NodeKind::File, Some(content), _) => {
+                let (mut all, mut first) = (0_usize, None);
+                for id in content {
+                    if !self.index.has(BlobKind::Data, id)? {
+                        all += 1;
+                        first.get_or_insert(*id);
                     }
                 }
+                if let Some(id) = first {
+                    let why =
+                        format!("{all} of its {} blobs are missing ({id} first)", content.len());
+                    self.lost(&path(), &why);
+                }
             }
+            (NodeKind::Directory, _, None) => self.lost(&path(), "it has no content"),
+            _ => {}
         }
         Ok(())
     }
 
-    /// The nodes of a tree, unless it was visited already.
-    fn tree(&mut self, snapshot: Id, path: &Path, id: Id) -> Result<Option<(PathBuf, TreeNodes)>> {
-        if !self.seen.insert(id) {
-            return Ok(None);
-        }
-        match self.fetcher.tree(&id) {
-            Ok(nodes) => Ok(Some((path.into(), nodes))),
-            Err(TransferError::Storage(error)) if error.is_of_destination() => Err(error.into()),
-            Err(error) => {
-                self.lost(snapshot, path, &sentence(&error));
-                Ok(None)
-            }
-        }
+    fn unreadable(&mut self, folder: &Path, error: TransferError) -> Result<()> {
+        self.lost(folder, &sentence(&error));
+        Ok(())
     }
+}
 
-    fn node(&self, snapshot: Id, path: &Path, node: &Node) {
-        match (node.kind, &node.content, &node.subtree) {
-            (NodeKind::File, None, _) => self.lost(snapshot, path, "it has no list of content"),
-            (NodeKind::File, Some(content), _) => {
-                let missing = |id: &&Id| !self.index.has(BlobKind::Data, id);
-                if let Some(id) = content.iter().find(missing) {
-                    let all = content.iter().filter(missing).count();
-                    let why =
-                        format!("{all} of its {} blobs are missing ({id} first)", content.len());
-                    self.lost(snapshot, path, &why);
-                }
-            }
-            (NodeKind::Directory, _, None) => self.lost(snapshot, path, "it has no content"),
-            _ => {}
-        }
-    }
-
-    fn lost(&self, snapshot: Id, path: &Path, why: &str) {
-        let path = path_text(path);
-        self.checker.damage(format!("snapshot {}: {path}: {why}", snapshot.short()), LOST);
+impl Looking<'_> {
+    fn lost(&self, path: &Path, why: &str) {
+        let (snapshot, path) = (self.snapshot.short(), path_text(path));
+        self.checker.damage(format!("snapshot {snapshot}: {path}: {why}"), LOST);
     }
 }

@@ -1,7 +1,7 @@
 //! Every pack, read and verified to the last byte, by as many threads as there are cores.
 
-use super::contents::Known;
-use super::{Checker, INDEX_LOST, PACK_LOST};
+use super::contents::{Known, PacksThere};
+use super::{Checker, INDEX_LOST, PACK_LOST, share};
 use crate::errors::sentence;
 use crate::{Repository, Result, TransferError};
 use crossbeam_channel::{Receiver, bounded};
@@ -9,7 +9,6 @@ use engine_repository::chunker::CHUNK_BYTES_MAX;
 use engine_repository::pack::{PackTail, TAIL_BYTES, read_tail};
 use engine_repository::{BlobOpener, FileKind, Hasher, Id, PackedBlob};
 use engine_storage::Name;
-use std::collections::HashMap;
 use std::sync::Mutex;
 
 /// More threads than this gain nothing on the boxes we are for.
@@ -18,34 +17,33 @@ const THREADS_MAX: usize = 8;
 const BLOB_BYTES_MAX: usize = 512 << 20;
 
 /// Reads all packs that the index knows.
-pub(super) fn read_all(
-    checker: &Checker<'_>,
-    known: &HashMap<Id, Known>,
-    there: &HashMap<Id, u64>,
-) -> Result<()> {
-    let bytes: u64 = there.values().sum();
+pub(super) fn read_all(checker: &Checker<'_>, there: PacksThere) -> Result<()> {
     checker.progress(|progress| {
-        progress.bytes_total = bytes;
-        progress.files_total = there.len() as u64;
+        progress.bytes_total = there.bytes;
+        progress.files_total = there.count;
         progress.is_total_known = true;
     });
+    let all = there.each()?;
     let failure = Mutex::new(None);
+    let fail = |error| {
+        failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
+    };
     let (packs_in, packs_out) = bounded(1);
     std::thread::scope(|scope| {
         for _ in 0..threads(checker.repository.plan().pipeline_bytes) {
             let packs = packs_out.clone();
-            let failure = &failure;
-            scope.spawn(move || {
-                if let Err(error) = read_some(checker, &packs) {
-                    failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
-                }
-            });
+            let fail = &fail;
+            scope.spawn(move || read_some(checker, &packs).unwrap_or_else(fail));
         }
         drop(packs_out);
-        for (id, bytes) in there {
-            let Some(known) = known.get(id) else { continue };
-            if checker.cancel.is_cancelled() || packs_in.send((*id, *bytes, *known)).is_err() {
-                break;
+        for pack in all {
+            match pack {
+                Ok(pack) if !checker.cancel.is_cancelled() && packs_in.send(pack).is_ok() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    fail(error);
+                    break;
+                }
             }
         }
         drop(packs_in);
@@ -74,7 +72,7 @@ fn read_some(checker: &Checker<'_>, packs: &Receiver<(Id, u64, Known)>) -> Resul
                 format!("pack {id} has {} blobs, but the index says {}", found.blobs, known.blobs),
                 INDEX_LOST,
             ),
-            Ok(_) => {}
+            Ok(_) => share::note(checker, &id)?,
             Err(Wrong::Pack(why)) => checker.damage(format!("pack {id}: {why}"), PACK_LOST),
             Err(Wrong::Other(error)) => return Err(error),
         }

@@ -1,23 +1,27 @@
 //! Copies what is needed out of packs that are to go, sealed as it is, each blob verified.
+//!
+//! Blobs that lie near each other are read together. A blob whose copy is damaged is taken from
+//! another, if there is one.
 
 use super::Job;
-use super::plan::{Fate, KINDS, Plan};
-use crate::index::Location;
+use super::records::{PACK_BYTES, Placed, mark, pack_record};
+use super::survey::{Survey, is_of_pack};
+use super::write::IndexOutput;
 use crate::repository::{damaged, nonce, unwritable};
+use crate::sorter::Sorter;
 use crate::{Event, Progress, Result, TransferError};
 use engine_repository::pack::{PACK_BYTES_TARGET, PackBuilder};
-use engine_repository::{BlobKind, BlobOpener, FileKind, Hasher, Id, PackedBlob};
-use engine_storage::{Name, PackFile, StorageError};
+use engine_repository::{
+    BlobKind, BlobOpener, BlobSealer, FileKind, Hasher, Id, PackedBlob, SealedBlob,
+};
+use engine_storage::{Name, PackFile};
 
 /// No blob is held that is larger.
 const BLOB_BYTES_MAX: usize = 512 << 20;
-
-/// A pack that was written, and how many bytes it has.
-pub(super) struct NewPack {
-    pub(super) id: Id,
-    pub(super) bytes: u64,
-    pub(super) blobs: Vec<PackedBlob>,
-}
+/// So many bytes are read together at most, unless a blob is larger.
+const SPAN_BYTES_MAX: u64 = 4 << 20;
+/// Fewer bytes than this between two blobs are read and passed over.
+const GAP_BYTES_MAX: u64 = 32 << 10;
 
 struct Open {
     file: Box<dyn PackFile>,
@@ -25,118 +29,217 @@ struct Open {
     hasher: Hasher,
 }
 
-impl Job<'_> {
-    /// The new packs, all of them durable.
-    pub(super) fn copy(&self, plan: &Plan<'_>) -> Result<Vec<NewPack>> {
-        let mut opener = BlobOpener::new(self.repository.key().clone(), BLOB_BYTES_MAX);
-        let mut sealed = Vec::new();
-        let mut written = Vec::new();
-        let mut progress = Progress {
-            bytes_total: plan.report.bytes_repacked,
-            is_total_known: true,
-            ..Progress::default()
+/// Copies blobs into new packs, and names these in index files.
+pub(super) struct Copier<'a> {
+    job: &'a Job<'a>,
+    survey: &'a Survey,
+    opener: BlobOpener,
+    /// For blobs that are to be compressed.
+    sealer: Option<BlobSealer>,
+    open: [Option<Open>; 2],
+    output: &'a mut IndexOutput,
+    /// The new packs and their sizes.
+    written: &'a mut Sorter<PACK_BYTES>,
+    progress: Progress,
+    span: Vec<u8>,
+    tested: Vec<u8>,
+}
+
+impl<'a> Copier<'a> {
+    pub(super) fn new(
+        job: &'a Job<'a>,
+        survey: &'a Survey,
+        bytes_total: u64,
+        output: &'a mut IndexOutput,
+        written: &'a mut Sorter<PACK_BYTES>,
+    ) -> Self {
+        let key = job.repository.key();
+        let compression = job.repository.compression();
+        let sealer = compression
+            .filter(|_| job.request.is_uncompressed_repacked)
+            .map(|compression| BlobSealer::new(key.clone(), Some(compression)));
+        let progress = Progress { bytes_total, is_total_known: true, ..Progress::default() };
+        Self {
+            job,
+            survey,
+            opener: BlobOpener::new(key.clone(), BLOB_BYTES_MAX),
+            sealer,
+            open: [None, None],
+            output,
+            written,
+            progress,
+            span: Vec::new(),
+            tested: Vec::new(),
+        }
+    }
+
+    /// Copies what is needed of a pack.
+    pub(super) fn copy(&mut self, pack: &Id, entries: &[Placed]) -> Result<()> {
+        let mut needed: Vec<PackedBlob> = entries
+            .iter()
+            .filter(|entry| entry.mark == mark::NEEDED)
+            .map(|entry| entry.packed)
+            .collect();
+        needed.sort_unstable_by_key(|packed| packed.offset);
+        let mut rest = &needed[..];
+        while !rest.is_empty() {
+            let (near, far) = rest.split_at(span_of(rest));
+            self.copy_near(pack, near)?;
+            rest = far;
+        }
+        Ok(())
+    }
+
+    /// The last packs.
+    pub(super) fn finish(mut self) -> Result<()> {
+        for open in [self.open[0].take(), self.open[1].take()].into_iter().flatten() {
+            self.settle(open)?;
+        }
+        Ok(())
+    }
+
+    /// Copies blobs that lie near each other.
+    fn copy_near(&mut self, pack: &Id, near: &[PackedBlob]) -> Result<()> {
+        let Some(first) = near.first() else { return Ok(()) };
+        self.job.may_go_on()?;
+        let name = Name::of(FileKind::Pack, *pack);
+        let start = first.offset;
+        let length = near.iter().map(end_of).max().unwrap_or(0) - u64::from(start);
+        if first.blob.length as usize > BLOB_BYTES_MAX {
+            let why = format!("the index says that {} has {length} bytes", first.blob.id);
+            return Err(damaged(name, why));
+        }
+        let mut span = std::mem::take(&mut self.span);
+        span.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
+        let read = self.job.repository.storage().read_range(name, start.into(), &mut span);
+        if let Err(error) = read {
+            let error = TransferError::from(error);
+            if !is_of_pack(&error) {
+                return Err(error);
+            }
+            // Each blob will be found wrong, and looked for elsewhere.
+            span.fill(0);
+        }
+        for packed in near {
+            let from = (packed.offset - start) as usize;
+            let sealed = &span[from..from + packed.blob.length as usize];
+            self.copy_one(name, packed, sealed)?;
+        }
+        self.span = span;
+        Ok(())
+    }
+
+    fn copy_one(&mut self, name: Name, packed: &PackedBlob, sealed: &[u8]) -> Result<()> {
+        self.progress.bytes_done += u64::from(packed.blob.length);
+        self.tested.clear();
+        self.tested.extend_from_slice(sealed);
+        match self.opener.open(&packed.blob, &mut self.tested) {
+            Err(cause) => {
+                let found = self.other_copy(packed, damaged(name, cause))?;
+                let sealed = std::mem::take(&mut self.span);
+                self.append(found, &sealed)
+            }
+            Ok(plaintext) => {
+                if let Some(sealer) = &mut self.sealer
+                    && packed.blob.uncompressed_length.is_none()
+                {
+                    let (kind, id) = (packed.blob.kind, packed.blob.id);
+                    let mut out = Vec::new();
+                    let blob = sealer
+                        .seal(kind, id, nonce()?, plaintext, &mut out)
+                        .map_err(|cause| unwritable("a blob", cause))?;
+                    return self.append(blob, &out);
+                }
+                self.append(packed.blob, sealed)
+            }
+        }
+    }
+
+    /// Reads another copy of a blob into the buffer for reading. Looks through the whole index:
+    /// it is not often that one is damaged.
+    fn other_copy(&mut self, packed: &PackedBlob, error: TransferError) -> Result<SealedBlob> {
+        let (kind, id) = (packed.blob.kind, packed.blob.id);
+        for record in self.survey.placed.records() {
+            let other = Placed::of_by_pack(&record?);
+            let blob = other.packed.blob;
+            if blob.kind != kind || blob.id != id || blob.length as usize > BLOB_BYTES_MAX {
+                continue;
+            }
+            let name = Name::of(FileKind::Pack, other.pack);
+            self.span.resize(blob.length as usize, 0);
+            let storage = self.job.repository.storage();
+            match storage.read_range(name, other.packed.offset.into(), &mut self.span) {
+                Ok(()) => {}
+                Err(error) if error.is_of_destination() => return Err(error.into()),
+                Err(_) => continue,
+            }
+            self.tested.clear();
+            self.tested.extend_from_slice(&self.span);
+            if self.opener.open(&blob, &mut self.tested).is_ok() {
+                return Ok(blob);
+            }
+        }
+        Err(error)
+    }
+
+    fn append(&mut self, blob: SealedBlob, sealed: &[u8]) -> Result<()> {
+        let kind = usize::from(blob.kind == BlobKind::Tree);
+        let mut pack = match self.open[kind].take() {
+            Some(pack) => pack,
+            None => Open {
+                file: self.job.repository.storage().create_pack()?,
+                builder: PackBuilder::new(blob.kind),
+                hasher: Hasher::new(),
+            },
         };
-        for kind in KINDS {
-            let mut open: Option<Open> = None;
-            for at in to_copy(plan, kind) {
-                self.may_go_on()?;
-                let location = self.read_sound(kind, at, &mut opener, &mut sealed)?;
-                let mut pack = match open.take() {
-                    Some(pack) => pack,
-                    None => Open {
-                        file: self.repository.storage().create_pack()?,
-                        builder: PackBuilder::new(kind),
-                        hasher: Hasher::new(),
-                    },
-                };
-                pack.builder
-                    .add(location.packed.blob)
-                    .map_err(|cause| unwritable("a pack", cause))?;
-                pack.file.append(&sealed)?;
-                pack.hasher.update(&sealed);
-                progress.bytes_done += sealed.len() as u64;
-                if pack.builder.bytes() < PACK_BYTES_TARGET {
-                    open = Some(pack);
-                } else {
-                    written.push(self.finish(pack)?);
-                    (self.events)(Event::Progress(progress.clone()));
-                }
-            }
-            if let Some(pack) = open {
-                written.push(self.finish(pack)?);
-            }
+        pack.builder.add(blob).map_err(|cause| unwritable("a pack", cause))?;
+        pack.file.append(sealed)?;
+        pack.hasher.update(sealed);
+        if pack.builder.bytes() < PACK_BYTES_TARGET {
+            self.open[kind] = Some(pack);
+            return Ok(());
         }
-        (self.events)(Event::Progress(progress));
-        Ok(written)
+        self.settle(pack)
     }
 
-    /// Reads a blob and verifies it: the copy at a place of the index or, if that is damaged,
-    /// another.
-    fn read_sound(
-        &self,
-        kind: BlobKind,
-        at: usize,
-        opener: &mut BlobOpener,
-        sealed: &mut Vec<u8>,
-    ) -> Result<Location> {
-        let records = self.index.records(kind);
-        let first = self.index.first_place(kind, &records[at].id).unwrap_or(at);
-        let others = (first..records.len()).take_while(|o| records[*o].id == records[at].id);
-        let mut failure = None;
-        for place in std::iter::once(at).chain(others.filter(|other| *other != at)) {
-            let location = records[place].location(kind, self.index.packs());
-            let name = Name::of(FileKind::Pack, location.pack);
-            let read = self.read(&location, sealed).and_then(|()| {
-                let mut tested = sealed.clone();
-                let opened = opener.open(&location.packed.blob, &mut tested);
-                opened.map(|_| ()).map_err(|cause| damaged(name, cause))
-            });
-            match read {
-                Ok(()) => return Ok(location),
-                Err(error @ TransferError::Storage(StorageError::Gone { .. })) => {
-                    return Err(error);
-                }
-                Err(error) => failure = failure.or(Some(error)),
-            }
-        }
-        let kind = if kind == BlobKind::Data { "data blob" } else { "tree" };
-        Err(failure.unwrap_or(TransferError::BlobMissing { kind, id: records[at].id }))
-    }
-
-    fn read(&self, location: &Location, sealed: &mut Vec<u8>) -> Result<()> {
-        let name = Name::of(FileKind::Pack, location.pack);
-        let length = location.packed.blob.length as usize;
-        if length > BLOB_BYTES_MAX {
-            let id = location.packed.blob.id;
-            return Err(damaged(name, format!("the index says that {id} has {length} bytes")));
-        }
-        sealed.resize(length, 0);
-        let offset = u64::from(location.packed.offset);
-        Ok(self.repository.storage().read_range(name, offset, sealed)?)
-    }
-
-    fn finish(&self, mut pack: Open) -> Result<NewPack> {
+    /// Stores a pack and, once it is found to be there, names it in the index.
+    fn settle(&mut self, mut pack: Open) -> Result<()> {
+        let repository = self.job.repository;
         let mut header = Vec::new();
         let bytes = u64::from(pack.builder.bytes());
         let blobs = pack
             .builder
-            .finish(self.repository.key(), nonce()?, &mut header)
+            .finish(repository.key(), nonce()?, &mut header)
             .map_err(|cause| unwritable("a pack", cause))?;
         pack.file.append(&header)?;
         pack.hasher.update(&header);
         let id = pack.hasher.finish();
         pack.file.commit(id)?;
-        Ok(NewPack { id, bytes: bytes + header.len() as u64, blobs })
+        let bytes = bytes + header.len() as u64;
+        let name = Name::of(FileKind::Pack, id);
+        if repository.storage().size(name)? != Some(bytes) {
+            let why = format!("it was written with {bytes} bytes, and is not there so");
+            return Err(damaged(name, why));
+        }
+        self.output.add(self.job, &id, &blobs)?;
+        self.written.push(pack_record(&id, bytes))?;
+        (self.job.events)(Event::Progress(self.progress.clone()));
+        Ok(())
     }
 }
 
-/// The records to copy, in the order they lie in their packs.
-fn to_copy(plan: &Plan<'_>, kind: BlobKind) -> Vec<usize> {
-    let records = plan.index.records(kind);
-    let kept = &plan.kept[kind as usize];
-    let is_repacked = |at: &usize| plan.fates[records[*at].pack as usize] == Fate::Repack;
-    let mut places: Vec<usize> =
-        (0..records.len()).filter(|at| kept.has(*at)).filter(is_repacked).collect();
-    places.sort_unstable_by_key(|at| (records[*at].pack, records[*at].offset()));
-    places
+fn end_of(packed: &PackedBlob) -> u64 {
+    u64::from(packed.offset) + u64::from(packed.blob.length)
+}
+
+/// How many of the first blobs are read together.
+fn span_of(blobs: &[PackedBlob]) -> usize {
+    let Some(first) = blobs.first() else { return 0 };
+    let (start, mut end) = (u64::from(first.offset), end_of(first));
+    let is_far = |packed: &PackedBlob| {
+        let is_behind_gap = u64::from(packed.offset) > end + GAP_BYTES_MAX;
+        end = end.max(end_of(packed));
+        is_behind_gap || end - start > SPAN_BYTES_MAX
+    };
+    blobs[1..].iter().position(is_far).map_or(blobs.len(), |near| near + 1)
 }

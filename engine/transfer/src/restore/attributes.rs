@@ -1,8 +1,9 @@
 //! Owner, mode, times and extended attributes of what was restored.
 //!
 //! The order matters: a change of owner clears setuid, an access list sets the mode, and everything
-//! changes the time. Whoever is not root cannot give files away: that is counted, not complained
-//! about.
+//! changes the time. What is right already is not set again: a file that nobody needed to touch
+//! keeps its time of change, and the next backup passes it over. Whoever is not root cannot give
+//! files away: that is counted, not complained about.
 
 use super::shared::Shared;
 use crate::posix::{Folder, Stat};
@@ -20,21 +21,76 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use xattr::FileExt;
 
-/// Gives an open file or folder what its node says. All of it is tried, whatever fails.
-pub(super) fn set_of_open(shared: &Shared<'_>, file: &File, node: &Node, path: &Path) {
-    let found = shared.noted(path, "read the attributes", Stat::of_open(file.as_fd()));
-    if found.is_some_and(|found| (found.uid, found.gid) != (node.uid, node.gid)) {
+/// Bits of a mode that are set, not its type.
+const MODE_BITS: u32 = 0o7777;
+
+/// Whether something may have extended attributes already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Had {
+    /// It was made a moment ago; only its folder's access list can have given it some.
+    None,
+    /// It was there before.
+    Some,
+}
+
+/// Gives an open file or folder what its node says. All of it is tried, whatever fails. `found` is
+/// what it has now.
+pub(super) fn set_of_open(
+    shared: &Shared<'_>,
+    file: &File,
+    found: &Stat,
+    node: &Node,
+    path: &Path,
+    had: Had,
+) {
+    let mut is_mode_sure = true;
+    if (found.uid, found.gid) != (node.uid, node.gid) {
         let changed = fchown(file, Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)));
         shared.owner_set(path, changed.map_err(io::Error::from));
+        is_mode_sure = false;
+    }
+    if had == Had::Some {
+        is_mode_sure &= !remove_others(shared, file, node, path);
     }
     for attribute in &node.extended_attributes {
         let name = OsStr::from_bytes(&attribute.name);
-        let set = file.set_xattr(name, &attribute.value);
-        shared.attribute_set(path, name, set);
+        if had == Had::Some
+            && file.get_xattr(name).is_ok_and(|value| value.as_ref() == Some(&attribute.value))
+        {
+            continue;
+        }
+        is_mode_sure = false;
+        shared.attribute_set(path, name, file.set_xattr(name, &attribute.value));
     }
-    shared.noted(path, "set the mode", fchmod(file, mode(node)).map_err(io::Error::from));
-    let (atime, mtime) = (stamp(&node.atime), stamp(&node.mtime));
-    shared.noted(path, "set the times", futimens(file, &atime, &mtime).map_err(io::Error::from));
+    if !is_mode_sure || found.mode & MODE_BITS != unix_mode_of_go(node.mode) & MODE_BITS {
+        shared.noted(path, "set the mode", fchmod(file, mode(node)).map_err(io::Error::from));
+    }
+    if had == Had::None || found.mtime != (node.mtime.seconds, node.mtime.nanoseconds) {
+        let (atime, mtime) = (stamp(&node.atime), stamp(&node.mtime));
+        let set = futimens(file, &atime, &mtime).map_err(io::Error::from);
+        shared.noted(path, "set the times", set);
+    }
+}
+
+/// Removes attributes that the node has not. Says whether there were some. What the system itself
+/// puts on files may refuse to go.
+fn remove_others(shared: &Shared<'_>, file: &File, node: &Node, path: &Path) -> bool {
+    let Ok(names) = file.list_xattr() else { return false };
+    let mut is_any_removed = false;
+    for name in names {
+        let is_known = |name: &OsStr| {
+            node.extended_attributes.iter().any(|attribute| attribute.name == name.as_bytes())
+        };
+        if is_known(&name) {
+            continue;
+        }
+        is_any_removed = true;
+        let removed = file.remove_xattr(&name);
+        if name.as_bytes().starts_with(b"user.") {
+            shared.attribute_set(path, &name, removed);
+        }
+    }
+    is_any_removed
 }
 
 /// Gives something that cannot be opened, a link, a pipe or a device, what its node says.
@@ -60,9 +116,12 @@ pub(super) fn set_by_name(
         let set = fchmodat(folder, name, mode(node), FchmodatFlags::FollowSymlink);
         shared.noted(path, "set the mode", set.map_err(io::Error::from));
     }
-    let (atime, mtime) = (stamp(&node.atime), stamp(&node.mtime));
-    let set = utimensat(folder, name, &atime, &mtime, UtimensatFlags::NoFollowSymlink);
-    shared.noted(path, "set the times", set.map_err(io::Error::from));
+    let is_timed = |found: &Stat| found.mtime == (node.mtime.seconds, node.mtime.nanoseconds);
+    if !found.as_ref().is_some_and(is_timed) {
+        let (atime, mtime) = (stamp(&node.atime), stamp(&node.mtime));
+        let set = utimensat(folder, name, &atime, &mtime, UtimensatFlags::NoFollowSymlink);
+        shared.noted(path, "set the times", set.map_err(io::Error::from));
+    }
 }
 
 /// A path to a name in an open folder, whatever happens to the folder's own path.

@@ -1,12 +1,15 @@
 //! Places in the target: folders that are made when something is put into them.
 //!
 //! A [`Place`] is a folder of the snapshot. It is opened or made in its parent, itself reached the
-//! same way, so that no link anywhere below the target is ever followed. When the last that uses a
-//! place lets go of it, nothing will be put into it any more, and it gets its mode and times.
+//! same way, so that no link anywhere below the target is ever followed. What is no folder gives
+//! way to one. When the last that uses a place lets go of it, nothing will be put into it any more,
+//! and it gets its mode and times.
 
-use super::attributes;
+use super::attributes::{self, Had};
+use super::incomplete::Leftovers;
 use super::shared::Shared;
-use crate::posix::{Folder, c_name};
+use super::{ItemAction, Overwrite};
+use crate::posix::{Folder, Stat, c_name};
 use engine_repository::Node;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -15,8 +18,10 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use xattr::FileExt;
 
 /// A folder of the target.
 pub(super) struct Place<'a> {
@@ -24,7 +29,7 @@ pub(super) struct Place<'a> {
     /// `None` for the target itself.
     inner: Option<Below<'a>>,
     path: PathBuf,
-    opened: OnceLock<Option<Folder>>,
+    opened: OnceLock<Option<Opened>>,
 }
 
 struct Below<'a> {
@@ -34,11 +39,25 @@ struct Below<'a> {
     node: Option<Node>,
 }
 
+struct Opened {
+    folder: Folder,
+    /// Nothing was in it when it was opened.
+    is_empty: bool,
+    /// What is made in it gets an access list from it.
+    hands_down: bool,
+    left: Leftovers,
+}
+
 impl<'a> Place<'a> {
-    /// The target.
-    pub(super) fn target(shared: &'a Shared<'a>, path: &Path, folder: Folder) -> Arc<Self> {
-        let opened = OnceLock::from(Some(folder));
-        Arc::new(Self { shared, inner: None, path: path.into(), opened })
+    /// The target. `None` when it is not there, and nothing is to be made.
+    pub(super) fn target(
+        shared: &'a Shared<'a>,
+        path: &Path,
+        folder: Option<Folder>,
+    ) -> io::Result<Arc<Self>> {
+        let opened = folder.map(|folder| opened(shared, folder)).transpose()?;
+        let opened = OnceLock::from(opened);
+        Ok(Arc::new(Self { shared, inner: None, path: path.into(), opened }))
     }
 
     /// A folder in `parent`; nothing is made yet. `node` is given when it may be made.
@@ -58,40 +77,116 @@ impl<'a> Place<'a> {
     }
 
     /// The folder, opened, and made before when that is allowed. `None` when it cannot be, which
-    /// was told when it was tried first.
+    /// was told when it was tried first; or when it is not there and nothing is to be made.
     pub(super) fn folder(&self) -> Option<&Folder> {
+        self.opened().map(|opened| &opened.folder)
+    }
+
+    fn opened(&self) -> Option<&Opened> {
         self.opened.get_or_init(|| self.open()).as_ref()
     }
 
-    fn open(&self) -> Option<Folder> {
+    /// Whether nothing was in it when it was opened, so that no name in it needs a look.
+    pub(super) fn is_empty(&self) -> bool {
+        self.opened().is_none_or(|opened| opened.is_empty)
+    }
+
+    /// What a file that is made in it may have.
+    pub(super) fn had(&self) -> Had {
+        match self.opened().is_some_and(|opened| opened.hands_down) {
+            true => Had::Some,
+            false => Had::None,
+        }
+    }
+
+    /// What an earlier restore left in it.
+    pub(super) fn left(&self) -> Option<&Leftovers> {
+        self.opened().map(|opened| &opened.left)
+    }
+
+    /// The folder, if it is there; nothing is made and nothing told.
+    pub(super) fn existing(&self) -> Option<Folder> {
+        if let Some(opened) = self.opened.get() {
+            return opened.as_ref()?.folder.folder(c".").ok();
+        }
+        let below = self.inner.as_ref()?;
+        below.parent.existing()?.folder(&below.name).ok()
+    }
+
+    fn open(&self) -> Option<Opened> {
         let Below { parent, name, node } = self.inner.as_ref()?;
         let folder = parent.folder()?;
+        let mut is_new = false;
         if node.is_some() {
-            match mkdirat(folder, name.as_c_str(), Mode::from_bits_truncate(0o700)) {
-                Ok(()) => {}
-                Err(Errno::EEXIST) => {}
-                Err(cause) => {
-                    return self.shared.noted(&self.path, "make the folder", Err(cause.into()));
-                }
-            }
+            let made = self.make(folder, name);
+            is_new = self.shared.noted(&self.path, "make the folder", made)?;
             self.shared.count(|outcome| outcome.dirs += 1);
+        } else if self.shared.is_dry() {
+            let found = folder.folder(name).and_then(|folder| opened(self.shared, folder));
+            return found.ok();
         }
-        self.shared.noted(&self.path, "open the folder", folder.folder(name))
+        let found = folder.folder(name).and_then(|folder| match is_new {
+            true => {
+                let hands_down = hands_down(&folder);
+                Ok(Opened { folder, is_empty: true, hands_down, left: Leftovers::default() })
+            }
+            false => opened(self.shared, folder),
+        });
+        self.shared.noted(&self.path, "open the folder", found)
+    }
+
+    /// Whether it had to be made. What is there and no folder gives way, as with restic; unless
+    /// nothing that is there may be touched.
+    fn make(&self, folder: &Folder, name: &CStr) -> io::Result<bool> {
+        let mode = Mode::from_bits_truncate(0o700);
+        match mkdirat(folder, name, mode) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EEXIST) => {}
+            Err(cause) => return Err(cause.into()),
+        }
+        match folder.folder(name) {
+            Ok(_) => return Ok(false),
+            Err(cause) => match cause.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::ENOTDIR | Errno::ELOOP) => {}
+                _ => return Err(cause),
+            },
+        }
+        if self.shared.how.overwrite == Overwrite::Never {
+            let reason = "what is in its place is no folder, and nothing is to be overwritten";
+            return Err(io::Error::other(reason));
+        }
+        unlinkat(folder, name, UnlinkatFlags::NoRemoveDir)?;
+        self.shared.replaced();
+        mkdirat(folder, name, mode)?;
+        Ok(true)
     }
 }
 
-/// Makes a file that is new and ours alone, removing what had its name before.
-pub(super) fn make_file(folder: &Folder, name: &CStr) -> io::Result<File> {
+fn opened(shared: &Shared<'_>, folder: Folder) -> io::Result<Opened> {
+    let (left, is_empty) = shared.incomplete.left_in(&folder)?;
+    let hands_down = hands_down(&folder);
+    Ok(Opened { folder, is_empty, hands_down, left })
+}
+
+/// Whether a folder has an access list for whatever is made in it.
+fn hands_down(folder: &Folder) -> bool {
+    let list = folder.as_file().and_then(|file| file.get_xattr("system.posix_acl_default"));
+    list.is_ok_and(|list| list.is_some())
+}
+
+/// Makes a file that is new and ours alone, removing what had its name before. Of its mode it has
+/// what the process's mask leaves.
+pub(super) fn make_file(folder: &Folder, name: &CStr, mode: u32) -> io::Result<File> {
     let flags = OFlag::O_RDWR
         | OFlag::O_CREAT
         | OFlag::O_EXCL
         | OFlag::O_NOFOLLOW
         | OFlag::O_CLOEXEC
         | OFlag::O_LARGEFILE;
-    let mode = Mode::from_bits_truncate(0o600);
+    let mode = Mode::from_bits_truncate(mode & 0o777);
     let made = match nix::fcntl::openat(folder, name, flags, mode) {
         Err(Errno::EEXIST) => {
-            make_room(folder, name)?;
+            unlink(folder, name)?;
             nix::fcntl::openat(folder, name, flags, mode)
         }
         made => made,
@@ -99,23 +194,39 @@ pub(super) fn make_file(folder: &Folder, name: &CStr) -> io::Result<File> {
     Ok(File::from(made?))
 }
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let node = self.inner.as_ref().and_then(|inner| inner.node.as_ref());
-        if let (Some(node), Some(Some(folder))) = (node, self.opened.get()) {
-            let file = self.shared.noted(&self.path, "open the folder", folder.as_file());
-            if let Some(file) = file {
-                attributes::set_of_open(self.shared, &file, node, &self.path);
-            }
-        }
-    }
+/// Opens a file that is there, to be changed where it lies.
+pub(super) fn open_to_change(folder: &Folder, name: &CStr) -> io::Result<File> {
+    let flags = OFlag::O_RDWR
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_CLOEXEC
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_LARGEFILE;
+    Ok(File::from(nix::fcntl::openat(folder, name, flags, Mode::empty())?))
 }
 
-/// Removes what is there, unless it is a folder: what is in that, nobody asked to remove.
-pub(super) fn make_room(folder: &Folder, name: &CStr) -> io::Result<()> {
+/// Removes a name, if it is there. A folder is not removed.
+pub(super) fn unlink(folder: &Folder, name: &CStr) -> io::Result<()> {
     match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(Errno::EISDIR) => Err(io::Error::other("a folder is in its place")),
         Err(cause) => Err(cause.into()),
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let node = self.inner.as_ref().and_then(|inner| inner.node.as_ref());
+        if let (Some(node), Some(Some(opened))) = (node, self.opened.get()) {
+            let opened = opened.folder.as_file().and_then(|file| {
+                let found = Stat::of_open(file.as_fd())?;
+                Ok((file, found))
+            });
+            let opened = self.shared.noted(&self.path, "open the folder", opened);
+            if let Some((file, found)) = opened {
+                attributes::set_of_open(self.shared, &file, &found, node, &self.path, Had::Some);
+            }
+            self.shared.item(ItemAction::Restored, &self.path, 0);
+        }
     }
 }

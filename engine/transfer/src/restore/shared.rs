@@ -1,15 +1,18 @@
 //! What the threads of one restore share: the account of what was done and what was not.
 
-use super::{RestoreOutcome, RestoreProblem};
+use super::incomplete::Incomplete;
+use super::{ItemAction, Overwrite, RestoreOutcome, RestoreProblem};
 use crate::errors::sentence;
 use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
 use engine_repository::Id;
+use engine_storage::StorageError;
+use nix::errno::Errno;
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,11 +23,25 @@ const PROBLEMS_KEPT_MAX: usize = 1000;
 const INTERVAL: Duration = Duration::from_millis(200);
 /// More ids of zeros than this are not remembered.
 const ZEROS_MAX: usize = 64;
+/// Attributes that the file system refuses are told once per name, for so many names.
+const NAMES_TOLD_MAX: usize = 64;
+
+/// How to treat what is there.
+#[derive(Debug, Clone)]
+pub(super) struct How {
+    pub(super) overwrite: Overwrite,
+    pub(super) deletes: bool,
+    pub(super) is_dry: bool,
+    pub(super) tells_items: bool,
+    pub(super) target: PathBuf,
+}
 
 /// What the threads of one restore share.
 pub(super) struct Shared<'a> {
     pub(super) repository: &'a Repository,
     pub(super) index: &'a Index,
+    pub(super) how: How,
+    pub(super) incomplete: Incomplete,
     events: &'a (dyn Fn(Event) + Sync),
     cancel: &'a Cancel,
     lock: &'a HeldLock,
@@ -34,6 +51,10 @@ pub(super) struct Shared<'a> {
     account: Mutex<Account>,
     /// Blobs that are nothing but zeros, of which files with holes have many.
     zeros: Mutex<HashSet<Id>>,
+    /// Attributes that were refused.
+    names_told: Mutex<HashSet<OsString>>,
+    /// Sums of paths that were passed over, when they are to be passed over again.
+    passed_over: Mutex<HashSet<u64>>,
 }
 
 struct Account {
@@ -46,6 +67,7 @@ impl<'a> Shared<'a> {
     pub(super) fn new(
         repository: &'a Repository,
         index: &'a Index,
+        (how, incomplete): (How, Incomplete),
         lock: &'a HeldLock,
         events: &'a (dyn Fn(Event) + Sync),
         cancel: &'a Cancel,
@@ -58,6 +80,8 @@ impl<'a> Shared<'a> {
         Self {
             repository,
             index,
+            how,
+            incomplete,
             events,
             cancel,
             lock,
@@ -66,6 +90,8 @@ impl<'a> Shared<'a> {
             failure: Mutex::default(),
             account: Mutex::new(account),
             zeros: Mutex::default(),
+            names_told: Mutex::default(),
+            passed_over: Mutex::default(),
         }
     }
 
@@ -134,6 +160,40 @@ impl<'a> Shared<'a> {
         (self.events)(Event::Progress(progress));
     }
 
+    /// Whether nothing is to be changed.
+    pub(super) fn is_dry(&self) -> bool {
+        self.how.is_dry
+    }
+
+    /// Something of another kind gave way.
+    pub(super) fn replaced(&self) {
+        self.count(|outcome| outcome.replaced += 1);
+    }
+
+    /// What became of one thing, for who wants to know of each.
+    pub(super) fn item(&self, action: ItemAction, path: &Path, bytes: u64) {
+        if self.how.tells_items {
+            let path = path.strip_prefix(&self.how.target).unwrap_or(path);
+            (self.events)(Event::Restored { action, path: Path::new("/").join(path), bytes });
+        }
+    }
+
+    /// A link, pipe or device, or another name of a file, is what it should be.
+    pub(super) fn done(&self, action: ItemAction, path: &Path) {
+        self.count(|outcome| outcome.others += 1);
+        self.item(action, path, 0);
+    }
+
+    /// Remembers that what is at a path is none of the restore's business. 8 bytes each.
+    pub(super) fn pass_over(&self, path: &Path) {
+        locked(&self.passed_over).insert(sum_of(path));
+    }
+
+    pub(super) fn was_passed_over(&self, path: &Path) -> bool {
+        let passed_over = locked(&self.passed_over);
+        !passed_over.is_empty() && passed_over.contains(&sum_of(path))
+    }
+
     /// Something could not be restored as it was.
     pub(super) fn problem(&self, path: &Path, reason: String) {
         let (path, told) = (path.to_owned(), reason.clone());
@@ -145,8 +205,9 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// The value; or, when there is none, a problem more. A full disk ends the restore: every
-    /// further file would be a problem more, and the owner would not see the wood.
+    /// The value; or, when there is none, a problem more. A disk that is full, failing or gone ends
+    /// the restore: every further file would be a problem more, and the owner would not see the
+    /// wood. What is whole until then stays.
     pub(super) fn noted<T>(
         &self,
         path: &Path,
@@ -157,9 +218,18 @@ impl<'a> Shared<'a> {
     }
 
     fn failed(&self, path: &Path, action: &'static str, cause: io::Error) {
-        match cause.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                self.fail(TransferError::Target { action, path: path.into(), cause });
+        match cause.raw_os_error().map(Errno::from_raw) {
+            Some(
+                Errno::ENOSPC
+                | Errno::EDQUOT
+                | Errno::EROFS
+                | Errno::EIO
+                | Errno::ENODEV
+                | Errno::ESTALE,
+            ) => self.fail(TransferError::Target { action, path: path.into(), cause }),
+            Some(Errno::EPERM) if self.is_root => {
+                let reason = format!("could not {action}: {cause}; is it marked immutable?");
+                self.problem(path, reason);
             }
             _ => self.problem(path, format!("could not {action}: {cause}")),
         }
@@ -175,15 +245,39 @@ impl<'a> Shared<'a> {
         }
     }
 
+    /// Attributes that this file system has not, or that only root may set, are counted, and told
+    /// once per name.
     pub(super) fn attribute_set(&self, path: &Path, name: &OsStr, set: io::Result<()>) {
-        if let Err(cause) = set {
-            self.problem(path, format!("could not set the attribute {}: {cause}", name.display()));
+        let Err(cause) = set else { return };
+        let is_refused = match cause.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EOPNOTSUPP) => true,
+            Some(Errno::EPERM | Errno::EACCES) => !self.is_root,
+            _ => false,
+        };
+        let reason = format!("could not set the attribute {}: {cause}", name.display());
+        if !is_refused {
+            return self.problem(path, reason);
+        }
+        self.count(|outcome| outcome.attributes_not_set += 1);
+        let mut told = locked(&self.names_told);
+        if told.len() < NAMES_TOLD_MAX && told.insert(name.to_owned()) {
+            let text = format!("{}: {reason}; nor for others", path.display());
+            (self.events)(Event::Note(text));
         }
     }
 
     /// Something of the repository could not be read. What it is needed for is incomplete.
-    pub(super) fn damage(&self, path: &Path, error: &TransferError) {
-        self.problem(path, sentence(error));
+    pub(super) fn damage(&self, path: &Path, error: TransferError) {
+        if is_the_end(&error) { self.fail(error) } else { self.problem(path, sentence(&error)) }
+    }
+
+    /// A file that was there is right, or is to be left as it is.
+    pub(super) fn unchanged(&self, path: &Path, bytes: u64) {
+        self.count(|outcome| {
+            outcome.files_unchanged += 1;
+            outcome.bytes_unchanged += bytes;
+        });
+        self.item(ItemAction::Unchanged, path, bytes);
     }
 
     pub(super) fn is_zeros(&self, id: &Id) -> bool {
@@ -196,6 +290,18 @@ impl<'a> Shared<'a> {
             zeros.insert(id);
         }
     }
+}
+
+/// Whether nothing of the repository can be read any more.
+pub(super) fn is_the_end(error: &TransferError) -> bool {
+    use StorageError::{Gone, Unreachable};
+    matches!(error, TransferError::Storage(Gone { .. } | Unreachable { .. }))
+}
+
+/// A sum that names a path well enough.
+fn sum_of(path: &Path) -> u64 {
+    let sum = Id::of(path.as_os_str().as_encoded_bytes());
+    sum.as_bytes()[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -98,6 +98,7 @@ pub fn request(source: &Path) -> BackupRequest {
         time: jiff::Timestamp::now(),
         zone: jiff::tz::TimeZone::UTC,
         parent: ParentChoice::SameHostAndPaths,
+        checkpoint_interval: engine_transfer::CHECKPOINT_INTERVAL,
         program_version: "holdfast 0".into(),
     }
 }
@@ -109,7 +110,7 @@ pub fn back_up(repository: &Repository, source: &Path) -> BackupOutcome {
 
 #[track_caller]
 pub fn restore_latest(repository: &Repository, target: &Path) -> RestoreOutcome {
-    let request = RestoreRequest { target: target.into(), includes: vec![], verify: true };
+    let request = RestoreRequest { target: target.into(), verify: true, ..Default::default() };
     let snapshot = find_snapshot(repository, "latest").unwrap();
     restore(repository, &snapshot, &request, &|_| {}, &Cancel::new()).unwrap()
 }
