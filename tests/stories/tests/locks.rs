@@ -66,7 +66,7 @@ impl AtWork {
         assert!(ended.success(), "{ended}:\n{said}");
     }
 
-    fn is_killed(mut self) {
+    fn killed(mut self) {
         self.signal(Signal::SIGKILL);
         self.0.wait().expect("a child");
     }
@@ -224,7 +224,7 @@ fn what_a_killed_program_leaves_keeps_nobody_out_for_long_and_loses_nothing() {
 
     let mut backup = AtWork::start(home.holdfast(&["backup"]).arg(&source));
     assert_eq!(backup.stopped_when(|| begun(&home)), Caught::InTheMiddle);
-    backup.is_killed();
+    backup.killed();
     assert_eq!(locks(&home), 1, "a killed program takes its lock along");
     // Restic tells abandoned locks apart when asked to unlock; ours whenever it meets one.
     restic(&home, &["unlock"]).must_succeed();
@@ -234,9 +234,9 @@ fn what_a_killed_program_leaves_keeps_nobody_out_for_long_and_loses_nothing() {
     nothing_is_lost(&home);
 
     for words in [&["prune", "--max-unused", "0"][..], &["check", "--read-data"]] {
-        let mut killed = AtWork::start(&mut home.restic(words));
-        assert_eq!(killed.stopped_when(|| locks(&home) > 0), Caught::InTheMiddle, "{words:?}");
-        killed.is_killed();
+        let mut at_work = AtWork::start(&mut home.restic(words));
+        assert_eq!(at_work.stopped_when(|| locks(&home) > 0), Caught::InTheMiddle, "{words:?}");
+        at_work.killed();
         run(home.holdfast(&["backup"]).arg(&source)).must_succeed();
         assert_eq!(locks(&home), 0, "ours leaves the lock of dead `restic {words:?}`");
         nothing_is_lost(&home);
