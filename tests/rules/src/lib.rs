@@ -47,8 +47,8 @@ impl Source {
         self.path.extension().is_some_and(|extension| extension == "rs")
     }
 
-    /// The lines a program is made of, numbered from 1: without tests, benches and examples, without
-    /// the unit tests at a file's end, and without comments.
+    /// The lines a program is made of, numbered from 1: without tests, benches and examples,
+    /// without the unit tests at a file's end, and without comments.
     pub fn program_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let is_trial =
             |part: &std::ffi::OsStr| ["tests", "benches", "examples"].iter().any(|of| part == *of);
