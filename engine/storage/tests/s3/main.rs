@@ -169,7 +169,7 @@ fn a_region_that_a_service_names_is_learned() {
 
 fn listing(inside: &str) -> String {
     let text = format!(
-        "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+        "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
          {inside}</ListBucketResult>"
     );
     http("200 OK", &text)
@@ -187,7 +187,8 @@ fn a_listing_is_told_page_by_page_and_a_page_that_broke_is_asked_for_again() {
         let page = |number: usize| listed(&format!("a/b/keys/{}", pages[number]), number as u32);
         let next = |token| {
             format!(
-                "<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>"
+                "<IsTruncated>true</IsTruncated>\
+                 <NextContinuationToken>{token}</NextContinuationToken>"
             )
         };
         match asked.target.split_once("continuation-token=").map(|(_, rest)| &rest[..1]) {
