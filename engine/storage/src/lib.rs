@@ -14,7 +14,7 @@
 //! created again by a write. No message holds a password. Whatever a server sends is bounded, in
 //! bytes and in time.
 //!
-//! **Not here:** what the bytes mean. Nothing in this room has a key.
+//! **Not here:** what the bytes mean. Nothing in this room can decrypt them.
 
 mod clock;
 mod doubting;
