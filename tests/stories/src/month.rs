@@ -56,10 +56,8 @@ impl Month {
     /// When somebody fails, or two disagree; the message tells the seed and what was done.
     pub fn live(mut self, days: u64) {
         let with = if self.rustic.is_some() { " --rustic PROGRAM" } else { "" };
-        println!(
-            "a month of seed {}: cargo run -p tests-stories --bin month -- --seed {} --days {days}{with}",
-            self.seed, self.seed
-        );
+        let again = "cargo run -p tests-stories --bin month --";
+        println!("a month: {again} --seed {} --days {days}{with}", self.seed);
         let maker = self.anybody();
         self.does(maker, &["init"]);
         let tree = Tree::at(self.home.source());
