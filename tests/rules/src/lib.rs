@@ -121,6 +121,8 @@ pub fn sources() -> Vec<Source> {
             if kind.is_dir() && !NOT_SOURCES.contains(&name.as_str()) {
                 waiting.push(path);
             } else if kind.is_file()
+                // A worktree's `.git` is a file, and says where the checkout lies.
+                && name != ".git"
                 && let Ok(text) = fs::read_to_string(&path)
             {
                 let below = path.strip_prefix(&root).expect("it lies below the root");
