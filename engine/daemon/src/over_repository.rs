@@ -75,6 +75,9 @@ fn cancelled_by_signals() -> Result<Cancel, Failure> {
     std::thread::spawn(move || {
         runtime.block_on(async move {
             use tokio::signal::unix::{SignalKind, signal};
+            // Restic asks whether the holder of a lock lives by sending it SIGHUP, which ends
+            // whoever does not catch it; this handler does nothing, and stays.
+            let _asked = signal(SignalKind::hangup());
             let both = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
             let (Ok(mut interrupt), Ok(mut terminate)) = both else { return };
             for is_second in [false, true] {

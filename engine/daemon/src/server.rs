@@ -60,6 +60,8 @@ async fn serve(world: &World, server: &Arc<Server>) -> Result<(), Failure> {
         return Err(failed(error));
     }
     let listener = UnixListener::bind(&socket).map_err(failed)?;
+    // Restic asks by this signal whether the holder of a lock lives; it is caught, and no more.
+    let _asked = signal(SignalKind::hangup()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     daemon.log(&format!("holdfast {} started", env!("CARGO_PKG_VERSION")));

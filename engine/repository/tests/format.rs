@@ -90,7 +90,8 @@ fn example() -> String {
     let json = String::from_utf8(json).unwrap();
     line(
         &mut out,
-        "The tree of a folder with one file, `a \"b\"`, of the three bytes `abc`; a newline follows",
+        "The tree of a folder with one file, `a \"b\"`, of the three bytes `abc`; \
+         a newline follows",
         json.trim_end(),
     );
     line(&mut out, "The tree's id", &id.to_string());

@@ -4,8 +4,8 @@
 //! streams. [`Folder`] is one: a folder with restic's layout, on any file system. [`Rest`] is
 //! another: a server of restic's REST protocol; [`S3`] a bucket of an S3 service. [`Retrying`]
 //! wraps one and tries again what may work in a moment; [`Throttled`] wraps one and leaves others
-//! room on the line; [`Doubting`] wraps one and looks whether what it confirmed is true. What
-//! every storage must do is written down as a test that runs against each of them, the failing one
+//! room on the line; [`Doubting`] wraps one and looks whether what it confirmed is true. What every
+//! storage must do is written down as a test that runs against each of them, the failing one
 //! included (`conformance`, behind the feature `testing`).
 //!
 //! **Invariant:** a file is there completely or not at all, under its final name, and stays after

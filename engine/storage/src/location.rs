@@ -147,8 +147,8 @@ impl LocationError {
     /// What the owner can do.
     pub fn remedy(&self) -> &'static str {
         "Name a folder by its absolute path, a server as in `rest:https://host:8000/path`, or a \
-         bucket as in `s3:https://host/bucket/path`; a folder whose name holds a colon \
-         is written with `./` or `file://` in front."
+         bucket as in `s3:https://host/bucket/path`; a folder whose name holds a colon is \
+         written with `./` or `file://` in front."
     }
 }
 

@@ -290,7 +290,7 @@ fn a_restore_that_was_stopped_is_gone_on_with_and_fetches_nothing_twice() {
     let outcome = restored(&place.open_on(place.folder()), &to(&target));
     is_the_source(&place, &target);
     assert!(outcome.bytes_fetched + written <= whole.bytes_fetched + MIB as u64, "{outcome:?}");
-    assert_eq!(unfinished(&place.restored(&target, "")), [PathBuf::new(); 0]);
+    assert_eq!(unfinished(&place.restored(&target, "")), Vec::<PathBuf>::new());
     let inode = |name| fs::metadata(place.restored(&target, name)).unwrap().ino();
     assert_eq!(inode("large"), inode("again"));
 }

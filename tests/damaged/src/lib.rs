@@ -1,6 +1,7 @@
 //! Old, odd and damaged repositories, made on purpose.
 //!
-//! An [`Original`] is everything a sound repository holds, in the clear. It is written in any [`Shape`] the format allows or once allowed: version 1, packs of mixed kinds, blobs stored
+//! An [`Original`] is everything a sound repository holds, in the clear. It is written in any
+//! [`Shape`] the format allows or once allowed: version 1, packs of mixed kinds, blobs stored
 //! twice, index files that repeat or supersede others, strange files between. [`damage`] then
 //! breaks single files, as disks, cables and power cuts do.
 //!

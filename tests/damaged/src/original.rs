@@ -53,7 +53,9 @@ impl Original {
         let mut original = Self {
             key_file: key_file.and_then(|file| file.to_json()).expect("a key file"),
             key,
-            config: json!({ "version": 2, "id": "c0".repeat(32), "chunker_polynomial": POLYNOMIAL }),
+            config: json!({
+                "version": 2, "id": "c0".repeat(32), "chunker_polynomial": POLYNOMIAL
+            }),
             blobs: Vec::new(),
             snapshots: Vec::new(),
             files: (0..8).map(|number| (format!("file{number}"), content(number))).collect(),
@@ -72,10 +74,10 @@ impl Original {
     fn snapshot(&mut self, count: usize, time: &str, parent: Option<String>, owner: (u32, u32)) {
         let attributes = |name: &str, mode: u32| {
             // In the order restic writes them.
-            format!(
-                r#""name":"{name}","type":"{}","mode":{mode},"mtime":"{MOMENT}","atime":"{MOMENT}","#,
-                if mode > 0o7777 { "dir" } else { "file" }
-            ) + &format!(r#""ctime":"{MOMENT}","uid":{},"gid":{}"#, owner.0, owner.1)
+            let kind = if mode > 0o7777 { "dir" } else { "file" };
+            format!(r#""name":"{name}","type":"{kind}","mode":{mode},"#)
+                + &format!(r#""mtime":"{MOMENT}","atime":"{MOMENT}","ctime":"{MOMENT}","#)
+                + &format!(r#""uid":{},"gid":{}"#, owner.0, owner.1)
         };
         let mut nodes = Vec::new();
         for (name, content) in self.files.clone().into_iter().take(count) {

@@ -60,9 +60,27 @@ fn a_dead_pid() -> u32 {
     pid
 }
 
+/// Somebody alive. Restic asks by SIGHUP, which must not end whom it asks.
+struct Living(std::process::Child);
+
+impl Living {
+    fn new() -> Self {
+        let mut command = Command::new("sh");
+        let child = command.args(["-c", "trap '' HUP; exec sleep 900"]).spawn();
+        Self(child.expect("a shell"))
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        let _ = (self.0.kill(), self.0.wait());
+    }
+}
+
 struct Place {
     home: TempHome,
     original: Original,
+    living: Living,
 }
 
 impl Place {
@@ -73,7 +91,7 @@ impl Place {
         fs::write(home.source().join("file"), "something").unwrap();
         let original = Original::new(geteuid().as_raw(), getegid().as_raw());
         original.write(&home.repository(), Shape::default());
-        Self { home, original }
+        Self { home, original, living: Living::new() }
     }
 
     /// Nothing but this lock is in the repository's `locks`.
@@ -89,7 +107,7 @@ impl Place {
             "exclusive": is_exclusive,
             "hostname": if is_here { &here } else { "another box" },
             "username": "ann",
-            "pid": if is_alive { std::process::id() } else { a_dead_pid() },
+            "pid": if is_alive { self.living.0.id() } else { a_dead_pid() },
         });
         self.original.put_lock(&self.home.repository(), &lock);
     }

@@ -60,218 +60,223 @@ const NO_LATEST: &str = "`ls latest` of restic before 0.16 exits with 0 where th
 const UNREADABLE_LOCK: &str = "restic before 0.16 passes over it; newer ones and ours do not, for \
                                it may be somebody's";
 
+/// What is damaged and how, and what restic and ours say of it.
+type Row = (&'static str, fn(&Path), &'static str, &'static str, &'static str);
+
+const DAMAGES: &[Row] = &[
+    (
+        "a bit of a file's data",
+        |it| flip(&nth(it, Pack, 1), At::Middle),
+        "sound damaged 2 listed part!",
+        "sound damaged 2 listed part!",
+        SAME,
+    ),
+    (
+        "a bit of a pack's header",
+        |it| flip(&nth(it, Pack, 1), At::End),
+        "sound damaged 2 listed all",
+        "sound damaged 2 listed all",
+        SAME,
+    ),
+    (
+        "a bit of an old tree",
+        |it| flip(&nth(it, Pack, 0), At::Start),
+        "damaged damaged 2 listed all",
+        "damaged damaged 2 listed all",
+        SAME,
+    ),
+    (
+        "a bit of the header of the trees' pack",
+        |it| flip(&nth(it, Pack, 0), At::End),
+        "sound damaged 2 listed all",
+        "sound damaged 2 listed all",
+        SAME,
+    ),
+    (
+        "a pack cut in half",
+        |it| cut(&nth(it, Pack, 1), 500),
+        "damaged damaged 2 listed part!",
+        "damaged damaged 2 listed part!",
+        SAME,
+    ),
+    (
+        "a pack of no bytes",
+        |it| cut(&nth(it, Pack, 1), 0),
+        "damaged damaged 2 listed part!",
+        "damaged damaged 2 listed part!",
+        SAME,
+    ),
+    (
+        "a pack that grew",
+        |it| lengthen(&nth(it, Pack, 1)),
+        "damaged damaged 2 listed all",
+        "damaged damaged 2 listed all",
+        SAME,
+    ),
+    (
+        "a pack with another's content",
+        |it| {
+            replace(&nth(it, Pack, 1), &nth(it, Pack, 2));
+        },
+        "damaged damaged 2 listed part!",
+        "damaged damaged 2 listed part!",
+        SAME,
+    ),
+    (
+        "a data pack is gone",
+        |it| remove(&nth(it, Pack, 1)),
+        "damaged damaged 2 listed part!",
+        "damaged damaged 2 listed part!",
+        SAME,
+    ),
+    (
+        "a bit of the index",
+        |it| flip(&nth(it, Index, 0), At::Middle),
+        "damaged damaged 2 unlisted! none!",
+        "damaged damaged 2 unlisted! none!",
+        SAME,
+    ),
+    (
+        "the index cut in half",
+        |it| cut(&nth(it, Index, 0), 500),
+        "damaged damaged 2 unlisted! none!",
+        "damaged damaged 2 unlisted! none!",
+        SAME,
+    ),
+    (
+        "an index of no bytes",
+        |it| cut(&nth(it, Index, 0), 0),
+        "damaged damaged 2 unlisted! none!",
+        "damaged damaged 2 unlisted! none!",
+        SAME,
+    ),
+    (
+        "the index is gone",
+        |it| remove(&nth(it, Index, 0)),
+        "damaged damaged 2 unlisted! none!",
+        "damaged damaged 2 unlisted! none!",
+        SAME,
+    ),
+    (
+        "an index with a snapshot's content",
+        |it| {
+            replace(&nth(it, Index, 0), &nth(it, Snapshot, 0));
+        },
+        "damaged damaged 2 unlisted! none!",
+        "damaged damaged 2 unlisted! none!",
+        SAME,
+    ),
+    (
+        "a bit of the newest snapshot",
+        |it| flip(&nth(it, Snapshot, 1), At::Middle),
+        "damaged damaged 1 unlisted none!",
+        "damaged damaged 0! unlisted! none!",
+        LISTS_NONE,
+    ),
+    (
+        "a bit of the oldest snapshot",
+        |it| flip(&nth(it, Snapshot, 0), At::Middle),
+        "damaged damaged 1 unlisted none!",
+        "damaged damaged 0! unlisted! none!",
+        LISTS_NONE,
+    ),
+    (
+        "a snapshot of no bytes",
+        |it| cut(&nth(it, Snapshot, 0), 0),
+        "damaged damaged 1 unlisted none!",
+        "damaged damaged 0! unlisted! none!",
+        LISTS_NONE,
+    ),
+    (
+        "a snapshot is gone",
+        |it| remove(&nth(it, Snapshot, 0)),
+        "sound sound 1 listed all",
+        "sound sound 1 listed all",
+        SAME,
+    ),
+    (
+        "all snapshots are gone",
+        |it| files(it, Snapshot).iter().for_each(|f| remove(f)),
+        "sound sound 0 unlisted none!",
+        "sound sound 0 unlisted! none!",
+        NO_LATEST,
+    ),
+    (
+        "a bit of the config",
+        |it| flip(&it.join("config"), At::Middle),
+        "damaged damaged 0! unlisted! none!",
+        "damaged damaged 0! unlisted! none!",
+        SAME,
+    ),
+    (
+        "a config of no bytes",
+        |it| cut(&it.join("config"), 0),
+        "damaged damaged 0! unlisted! none!",
+        "damaged damaged 0! unlisted! none!",
+        SAME,
+    ),
+    (
+        "the config is gone",
+        |it| remove(&it.join("config")),
+        "damaged damaged 0! unlisted! none!",
+        "damaged damaged 0! unlisted! none!",
+        SAME,
+    ),
+    (
+        "a bit of the key",
+        |it| flip(&nth(it, Key, 0), At::Middle),
+        "damaged damaged 0! unlisted! none!",
+        "damaged damaged 0! unlisted! none!",
+        SAME,
+    ),
+    (
+        "a key cut in half",
+        |it| cut(&nth(it, Key, 0), 500),
+        "damaged damaged 0! unlisted! none!",
+        "damaged damaged 0! unlisted! none!",
+        SAME,
+    ),
+    (
+        "the key is gone",
+        |it| remove(&nth(it, Key, 0)),
+        "damaged damaged 0! unlisted! none!",
+        "damaged damaged 0! unlisted! none!",
+        SAME,
+    ),
+    (
+        "a damaged key beside a good one",
+        |it| {
+            let good = nth(it, Key, 0);
+            let bad = it.join("keys").join("00".repeat(32));
+            fs::copy(good, &bad).unwrap();
+            flip(&bad, At::Middle);
+        },
+        "sound sound 2 listed all",
+        "sound sound 2 listed all",
+        SAME,
+    ),
+    (
+        "a lock nobody can read",
+        |it| {
+            fs::write(it.join("locks").join("ab".repeat(32)), "not a lock at all, but long")
+                .unwrap();
+        },
+        "sound sound 2 listed all",
+        "damaged damaged 2 unlisted! none!",
+        UNREADABLE_LOCK,
+    ),
+];
+
 fn damages() -> Vec<Case> {
-    let case = |name, damage, restic, ours, why| Case {
+    let case = |(name, damage, restic, ours, why): &Row| Case {
         name,
         shape: Shape::default(),
-        damage,
+        damage: *damage,
         restic,
         ours,
         why,
     };
-    vec![
-        case(
-            "a bit of a file's data",
-            |it| flip(&nth(it, Pack, 1), At::Middle),
-            "sound damaged 2 listed part!",
-            "sound damaged 2 listed part!",
-            SAME,
-        ),
-        case(
-            "a bit of a pack's header",
-            |it| flip(&nth(it, Pack, 1), At::End),
-            "sound damaged 2 listed all",
-            "sound damaged 2 listed all",
-            SAME,
-        ),
-        case(
-            "a bit of an old tree",
-            |it| flip(&nth(it, Pack, 0), At::Start),
-            "damaged damaged 2 listed all",
-            "damaged damaged 2 listed all",
-            SAME,
-        ),
-        case(
-            "a bit of the header of the trees' pack",
-            |it| flip(&nth(it, Pack, 0), At::End),
-            "sound damaged 2 listed all",
-            "sound damaged 2 listed all",
-            SAME,
-        ),
-        case(
-            "a pack cut in half",
-            |it| cut(&nth(it, Pack, 1), 500),
-            "damaged damaged 2 listed part!",
-            "damaged damaged 2 listed part!",
-            SAME,
-        ),
-        case(
-            "a pack of no bytes",
-            |it| cut(&nth(it, Pack, 1), 0),
-            "damaged damaged 2 listed part!",
-            "damaged damaged 2 listed part!",
-            SAME,
-        ),
-        case(
-            "a pack that grew",
-            |it| lengthen(&nth(it, Pack, 1)),
-            "damaged damaged 2 listed all",
-            "damaged damaged 2 listed all",
-            SAME,
-        ),
-        case(
-            "a pack with another's content",
-            |it| {
-                replace(&nth(it, Pack, 1), &nth(it, Pack, 2));
-            },
-            "damaged damaged 2 listed part!",
-            "damaged damaged 2 listed part!",
-            SAME,
-        ),
-        case(
-            "a data pack is gone",
-            |it| remove(&nth(it, Pack, 1)),
-            "damaged damaged 2 listed part!",
-            "damaged damaged 2 listed part!",
-            SAME,
-        ),
-        case(
-            "a bit of the index",
-            |it| flip(&nth(it, Index, 0), At::Middle),
-            "damaged damaged 2 unlisted! none!",
-            "damaged damaged 2 unlisted! none!",
-            SAME,
-        ),
-        case(
-            "the index cut in half",
-            |it| cut(&nth(it, Index, 0), 500),
-            "damaged damaged 2 unlisted! none!",
-            "damaged damaged 2 unlisted! none!",
-            SAME,
-        ),
-        case(
-            "an index of no bytes",
-            |it| cut(&nth(it, Index, 0), 0),
-            "damaged damaged 2 unlisted! none!",
-            "damaged damaged 2 unlisted! none!",
-            SAME,
-        ),
-        case(
-            "the index is gone",
-            |it| remove(&nth(it, Index, 0)),
-            "damaged damaged 2 unlisted! none!",
-            "damaged damaged 2 unlisted! none!",
-            SAME,
-        ),
-        case(
-            "an index with a snapshot's content",
-            |it| {
-                replace(&nth(it, Index, 0), &nth(it, Snapshot, 0));
-            },
-            "damaged damaged 2 unlisted! none!",
-            "damaged damaged 2 unlisted! none!",
-            SAME,
-        ),
-        case(
-            "a bit of the newest snapshot",
-            |it| flip(&nth(it, Snapshot, 1), At::Middle),
-            "damaged damaged 1 unlisted none!",
-            "damaged damaged 0! unlisted! none!",
-            LISTS_NONE,
-        ),
-        case(
-            "a bit of the oldest snapshot",
-            |it| flip(&nth(it, Snapshot, 0), At::Middle),
-            "damaged damaged 1 unlisted none!",
-            "damaged damaged 0! unlisted! none!",
-            LISTS_NONE,
-        ),
-        case(
-            "a snapshot of no bytes",
-            |it| cut(&nth(it, Snapshot, 0), 0),
-            "damaged damaged 1 unlisted none!",
-            "damaged damaged 0! unlisted! none!",
-            LISTS_NONE,
-        ),
-        case(
-            "a snapshot is gone",
-            |it| remove(&nth(it, Snapshot, 0)),
-            "sound sound 1 listed all",
-            "sound sound 1 listed all",
-            SAME,
-        ),
-        case(
-            "all snapshots are gone",
-            |it| files(it, Snapshot).iter().for_each(|f| remove(f)),
-            "sound sound 0 unlisted none!",
-            "sound sound 0 unlisted! none!",
-            NO_LATEST,
-        ),
-        case(
-            "a bit of the config",
-            |it| flip(&it.join("config"), At::Middle),
-            "damaged damaged 0! unlisted! none!",
-            "damaged damaged 0! unlisted! none!",
-            SAME,
-        ),
-        case(
-            "a config of no bytes",
-            |it| cut(&it.join("config"), 0),
-            "damaged damaged 0! unlisted! none!",
-            "damaged damaged 0! unlisted! none!",
-            SAME,
-        ),
-        case(
-            "the config is gone",
-            |it| remove(&it.join("config")),
-            "damaged damaged 0! unlisted! none!",
-            "damaged damaged 0! unlisted! none!",
-            SAME,
-        ),
-        case(
-            "a bit of the key",
-            |it| flip(&nth(it, Key, 0), At::Middle),
-            "damaged damaged 0! unlisted! none!",
-            "damaged damaged 0! unlisted! none!",
-            SAME,
-        ),
-        case(
-            "a key cut in half",
-            |it| cut(&nth(it, Key, 0), 500),
-            "damaged damaged 0! unlisted! none!",
-            "damaged damaged 0! unlisted! none!",
-            SAME,
-        ),
-        case(
-            "the key is gone",
-            |it| remove(&nth(it, Key, 0)),
-            "damaged damaged 0! unlisted! none!",
-            "damaged damaged 0! unlisted! none!",
-            SAME,
-        ),
-        case(
-            "a damaged key beside a good one",
-            |it| {
-                let good = nth(it, Key, 0);
-                let bad = it.join("keys").join("00".repeat(32));
-                fs::copy(good, &bad).unwrap();
-                flip(&bad, At::Middle);
-            },
-            "sound sound 2 listed all",
-            "sound sound 2 listed all",
-            SAME,
-        ),
-        case(
-            "a lock nobody can read",
-            |it| {
-                fs::write(it.join("locks").join("ab".repeat(32)), "not a lock at all, but long")
-                    .unwrap();
-            },
-            "sound sound 2 listed all",
-            "damaged damaged 2 unlisted! none!",
-            UNREADABLE_LOCK,
-        ),
-    ]
+    DAMAGES.iter().map(case).collect()
 }
 
 /// Both tools, on one repository.

@@ -47,8 +47,8 @@ impl Source {
         self.path.extension().is_some_and(|extension| extension == "rs")
     }
 
-    /// The lines a program is made of, numbered from 1: without tests, benches and examples, without
-    /// the unit tests at a file's end, and without comments.
+    /// The lines a program is made of, numbered from 1: without tests, benches and examples,
+    /// without the unit tests at a file's end, and without comments.
     pub fn program_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let is_trial =
             |part: &std::ffi::OsStr| ["tests", "benches", "examples"].iter().any(|of| part == *of);
@@ -121,6 +121,8 @@ pub fn sources() -> Vec<Source> {
             if kind.is_dir() && !NOT_SOURCES.contains(&name.as_str()) {
                 waiting.push(path);
             } else if kind.is_file()
+                // A worktree's `.git` is a file, and says where the checkout lies.
+                && name != ".git"
                 && let Ok(text) = fs::read_to_string(&path)
             {
                 let below = path.strip_prefix(&root).expect("it lies below the root");

@@ -57,8 +57,9 @@ impl Month {
     pub fn live(mut self, days: u64) {
         let with = if self.rustic.is_some() { " --rustic PROGRAM" } else { "" };
         println!(
-            "a month of seed {}: cargo run -p tests-stories --bin month -- --seed {} --days {days}{with}",
-            self.seed, self.seed
+            "a month of seed {seed}: cargo run -p tests-stories --bin month -- \
+             --seed {seed} --days {days}{with}",
+            seed = self.seed
         );
         let maker = self.anybody();
         self.does(maker, &["init"]);

@@ -6,8 +6,9 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use tests_stories::packs;
 use tests_support::compare::trees;
 use tests_support::tree::Tree;
@@ -18,7 +19,7 @@ const MIB: u64 = 1 << 20;
 const LOCKED: i32 = 11;
 
 /// A program at work, which can be made to hold its breath.
-struct AtWork(Child);
+struct AtWork(Child, tempfile::NamedTempFile);
 
 /// Whether the program was still at work when it was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +30,13 @@ enum Caught {
 
 impl AtWork {
     fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("it starts"))
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        // A group of its own: the kernel hangs up on a group with a stopped program in it when
+        // whoever connects it with its session ends.
+        command.process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(log.reopen().expect("a file"));
+        Self(command.spawn().expect("it starts"), log)
     }
 
     fn signal(&self, signal: Signal) {
@@ -52,12 +58,15 @@ impl AtWork {
         }
     }
 
-    fn goes_on(mut self) -> ExitStatus {
+    #[track_caller]
+    fn goes_on_and_succeeds(mut self) {
         self.signal(Signal::SIGCONT);
-        self.0.wait().expect("a child")
+        let ended = self.0.wait().expect("a child");
+        let said = fs::read_to_string(self.1.path()).unwrap_or_default();
+        assert!(ended.success(), "{ended}:\n{said}");
     }
 
-    fn is_killed(mut self) {
+    fn killed(mut self) {
         self.signal(Signal::SIGKILL);
         self.0.wait().expect("a child");
     }
@@ -68,8 +77,10 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
+/// Locks that are there for everybody to see: until it has its name, a file is none.
 fn locks(home: &TempHome) -> usize {
-    files_in(&home.repository().join("locks")).len()
+    let is_named = |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == 64);
+    files_in(&home.repository().join("locks")).iter().filter(|path| is_named(path)).count()
 }
 
 fn ours(home: &TempHome, words: &[&str]) -> Finished {
@@ -142,7 +153,7 @@ fn restics_prune_and_forget_are_refused_at_every_moment_of_our_backup() {
             assert_eq!(locks(&home), 1, "restic took the lock of a living backup away");
             refused_or_done(&ours(&home, &["prune", "--max-unused", "0"]));
         }
-        assert!(backup.goes_on().success());
+        backup.goes_on_and_succeeds();
         nothing_is_lost(&home);
         restic(&home, &["prune", "--max-unused", "0"]).must_succeed();
         nothing_is_lost(&home);
@@ -172,7 +183,7 @@ fn restics_backup_beside_our_prune_is_refused_or_loses_nothing_at_any_moment() {
                 must_be_refused(&backup);
             }
         }
-        assert!(prune.goes_on().success(), "our prune failed");
+        prune.goes_on_and_succeeds();
         run(home.restic(&["backup"]).arg(&source)).must_succeed();
         nothing_is_lost(&home);
     }
@@ -188,7 +199,7 @@ fn our_backup_is_refused_while_restic_prunes_and_ours_prunes_not_beside_restics_
     assert_eq!(caught, Caught::InTheMiddle, "restic prunes without a lock");
     let refused = run(home.holdfast(&["backup"]).arg(&source)).must_fail_with_a_remedy();
     assert_eq!(refused.code, LOCKED, "{}", refused.said());
-    assert!(prune.goes_on().success());
+    prune.goes_on_and_succeeds();
     run(home.holdfast(&["backup"]).arg(&source)).must_succeed();
 
     tree.noise("new", 60 * MIB, 50);
@@ -199,7 +210,7 @@ fn our_backup_is_refused_while_restic_prunes_and_ours_prunes_not_beside_restics_
     for words in [&["prune"][..], &["forget", "latest"]] {
         refused_or_done(&ours(&home, words));
     }
-    assert!(backup.goes_on().success());
+    backup.goes_on_and_succeeds();
     nothing_is_lost(&home);
 }
 
@@ -213,7 +224,7 @@ fn what_a_killed_program_leaves_keeps_nobody_out_for_long_and_loses_nothing() {
 
     let mut backup = AtWork::start(home.holdfast(&["backup"]).arg(&source));
     assert_eq!(backup.stopped_when(|| begun(&home)), Caught::InTheMiddle);
-    backup.is_killed();
+    backup.killed();
     assert_eq!(locks(&home), 1, "a killed program takes its lock along");
     // Restic tells abandoned locks apart when asked to unlock; ours whenever it meets one.
     restic(&home, &["unlock"]).must_succeed();
@@ -223,9 +234,9 @@ fn what_a_killed_program_leaves_keeps_nobody_out_for_long_and_loses_nothing() {
     nothing_is_lost(&home);
 
     for words in [&["prune", "--max-unused", "0"][..], &["check", "--read-data"]] {
-        let mut killed = AtWork::start(&mut home.restic(words));
-        assert_eq!(killed.stopped_when(|| locks(&home) > 0), Caught::InTheMiddle, "{words:?}");
-        killed.is_killed();
+        let mut at_work = AtWork::start(&mut home.restic(words));
+        assert_eq!(at_work.stopped_when(|| locks(&home) > 0), Caught::InTheMiddle, "{words:?}");
+        at_work.killed();
         run(home.holdfast(&["backup"]).arg(&source)).must_succeed();
         assert_eq!(locks(&home), 0, "ours leaves the lock of dead `restic {words:?}`");
         nothing_is_lost(&home);

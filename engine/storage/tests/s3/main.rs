@@ -169,7 +169,8 @@ fn a_region_that_a_service_names_is_learned() {
 
 fn listing(inside: &str) -> String {
     let text = format!(
-        "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+        "<?xml version=\"1.0\"?>\
+         <ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
          {inside}</ListBucketResult>"
     );
     http("200 OK", &text)

@@ -10,7 +10,7 @@ use super::write::IndexOutput;
 use crate::repository::{damaged, nonce, unwritable};
 use crate::sorter::Sorter;
 use crate::{Event, Progress, Result, TransferError};
-use engine_repository::pack::{PACK_BYTES_TARGET, PackBuilder};
+use engine_repository::pack::PackBuilder;
 use engine_repository::{
     BlobKind, BlobOpener, BlobSealer, FileKind, Hasher, Id, PackedBlob, SealedBlob,
 };
@@ -195,7 +195,7 @@ impl<'a> Copier<'a> {
         pack.builder.add(blob).map_err(|cause| unwritable("a pack", cause))?;
         pack.file.append(sealed)?;
         pack.hasher.update(sealed);
-        if pack.builder.bytes() < PACK_BYTES_TARGET {
+        if !pack.builder.is_full() {
             self.open[kind] = Some(pack);
             return Ok(());
         }
