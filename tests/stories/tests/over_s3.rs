@@ -59,7 +59,7 @@ fn on(home: &TempHome, program: &Path, repository: &str, arguments: &[&str]) -> 
 #[test]
 fn what_we_put_into_a_bucket_comes_back_by_ours_and_by_restic_and_theirs_by_ours() {
     let home = TempHome::new();
-    ordinary(&home.source(), 40 << 20);
+    ordinary(&home.source(), 20 << 20);
     let (_server, address) = a_service();
     let repository = format!("s3:http://{address}/photos/of/ours");
     let source = home.source();
