@@ -24,6 +24,11 @@ impl Place {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
+    /// One in a folder that no other test uses: nobody changes the folders around it.
+    pub fn apart() -> Self {
+        Self { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() }
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
