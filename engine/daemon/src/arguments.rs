@@ -14,7 +14,8 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, propagate_version = true)]
 pub struct Arguments {
-    /// The repository: a folder, file:///folder, or rest:https://user:password@host:8000/path
+    /// The repository: a folder, file:///folder, rest:https://user:password@host:8000/path, or
+    /// s3:https://host/bucket/path
     /// [environment: HOLDFAST_REPOSITORY]
     #[arg(short, long, global = true, value_name = "LOCATION")]
     pub repo: Option<String>,
@@ -78,7 +79,7 @@ pub enum Command {
     #[command(flatten)]
     OverHome(OverHome),
     #[command(flatten)]
-    OverRepository(OverRepository),
+    OverRepository(Box<OverRepository>),
 }
 
 /// Commands that talk to the daemon.

@@ -54,6 +54,6 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command {
         Command::Daemon => server::run(&world),
         Command::OverHome(command) => over_home::run(&world, command),
-        Command::OverRepository(command) => over_repository::run(&world, command),
+        Command::OverRepository(command) => over_repository::run(&world, *command),
     }
 }

@@ -1,6 +1,7 @@
 //! The program itself: a repository is looked after, and every answer has its exit code.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -102,6 +103,39 @@ fn passwords_are_changed_and_the_one_in_use_is_not_removed() {
     fs::write(place.path("password"), "third\n").unwrap();
     assert_eq!(list().as_array().unwrap().len(), 1);
     assert!(place.must(&["unlock"]).contains("0 locks removed"));
+}
+
+#[test]
+fn a_prune_beside_a_backup_says_that_it_waits_and_the_next_one_ends_it() {
+    let place = Place::new();
+    place.must(&["backup", text(&place.path("source"))]);
+    fs::write(place.path("source/file"), "other content").unwrap();
+    place.must(&["backup", text(&place.path("source"))]);
+    place.must(&["forget", "--keep-last", "1"]);
+    let mut restic = Command::new("restic")
+        .args(["--no-cache", "backup", "--stdin", "--repo", text(&place.path("repository"))])
+        .env("RESTIC_PASSWORD_FILE", place.path("password"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("restic is installed: apt-get install restic");
+    let locks = place.path("repository/locks");
+    while fs::read_dir(&locks).unwrap().next().is_none() {
+        assert!(restic.try_wait().unwrap().is_none(), "restic ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let cache = place.path("cache");
+    let prune = ["--cache-dir", text(&cache), "prune", "--max-unused", "0", "--repack-small"];
+    let said = place.must_fail(11, &prune);
+    assert!(said.contains("what nobody needs is not removed yet"), "{said}");
+    assert!(said.contains("what to do: Prune again when the other program is done"), "{said}");
+    restic.stdin.take().unwrap().write_all(b"words").unwrap();
+    assert!(restic.wait().unwrap().success());
+    let mut waiting = vec!["--retry-lock", "1m"];
+    waiting.extend(prune);
+    assert!(place.must(&waiting).contains("0 B not needed stay"));
+    place.must(&["check", "--read-data"]);
+    place.must_fail(2, &["prune", "--keep-pack-age", "soon"]);
 }
 
 #[test]

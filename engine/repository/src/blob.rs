@@ -167,8 +167,8 @@ impl BlobSealer {
         })
     }
 
-    /// Appends a blob sealed under this key, of which `payload` is what [`BlobOpener::payload`] gave
-    /// under another: what was compressed stays as it was compressed.
+    /// Appends a blob sealed under this key, of which `payload` is what [`BlobOpener::payload`]
+    /// gave under another: what was compressed stays as it was compressed.
     pub fn seal_payload(
         &self,
         blob: &SealedBlob,

@@ -1,13 +1,15 @@
 //! Believes no destination that something was stored, and looks.
 //!
-//! | the destination | is noticed | as |
-//! |---|---|---|
-//! | confirms a write it lost | by the question for its size after every write and pack | [`StorageError::Lost`] |
-//! | keeps only a part of what it confirmed | by the same question | [`StorageError::Altered`] |
-//! | lists what was, not what is | by the next listing, which must name what this process wrote | [`StorageError::OldListing`] |
-//! | gives fewer bytes than it has, or others | when they are read: by lengths, and by the sums that are the names | by the reader |
-//! | confirms a removal it did not make | by nobody here: the file is listed again, and removed again | |
-//! | loses a file later | by `check`, which compares listing and index | |
+//! A destination that
+//! - confirms a write it lost is found out by the question for the size after every write and pack
+//!   ([`StorageError::Lost`]);
+//! - keeps only a part of what it confirmed, by the same question ([`StorageError::Altered`]);
+//! - lists what was, not what is, by the next listing, which must name what this process wrote
+//!   ([`StorageError::OldListing`]);
+//! - gives fewer bytes than it has, or others, by whoever reads them: by lengths, and by the sums
+//!   that are the names;
+//! - confirms a removal it did not make, by nobody here: the file is listed and removed again;
+//! - loses a file later, by `check`, which compares listing and index.
 //!
 //! A listing that leaves out what *others* wrote a moment ago cannot be told from one that is
 //! right. So what this process wrote stands for it: a place that leaves ours out is refused before

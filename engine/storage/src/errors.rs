@@ -271,6 +271,10 @@ impl StorageError {
 
     /// What the owner can do.
     pub fn remedy(&self) -> &'static str {
+        self.remedy_at_a_service().unwrap_or_else(|| self.usual_remedy())
+    }
+
+    fn usual_remedy(&self) -> &'static str {
         match self {
             Self::NotFound { .. } | Self::TooLarge { .. } | Self::Short { .. } => {
                 "Run `holdfast check` to see what else is damaged; files of the repository may \
@@ -308,6 +312,24 @@ impl StorageError {
                 "Ask whoever runs the server: it may only allow adding (`--append-only`), or \
                  keep this path for another user."
             }
+            Self::Untrusted { .. } => {
+                "Give the server a certificate of a known authority for the name in the \
+                 location, and check that the clocks of both machines are right."
+            }
+            Self::Foreign { .. } => {
+                "Check host, port and path of the location: what answers there is something \
+                 else, or a proxy in between changes requests."
+            }
+            _ => {
+                "Try again; if it fails again, look in the system's log for errors of the disk \
+                 or the network, and have the disk checked."
+            }
+        }
+    }
+
+    /// For what only a service of buckets says, and what only a lie shows.
+    fn remedy_at_a_service(&self) -> Option<&'static str> {
+        Some(match self {
             Self::KeyMissing { .. } => {
                 "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a destination its file \
                  of them with `--access-key-file`."
@@ -340,19 +362,8 @@ impl StorageError {
                 "Run it again in some minutes. If it stays so, use another destination: where \
                  listings lag behind, `prune` could remove what is in use."
             }
-            Self::Untrusted { .. } => {
-                "Give the server a certificate of a known authority for the name in the \
-                 location, and check that the clocks of both machines are right."
-            }
-            Self::Foreign { .. } => {
-                "Check host, port and path of the location: what answers there is something \
-                 else, or a proxy in between changes requests."
-            }
-            Self::Io { .. } => {
-                "Try again; if it fails again, look in the system's log for errors of the disk \
-                 or the network, and have the disk checked."
-            }
-        }
+            _ => return None,
+        })
     }
 }
 

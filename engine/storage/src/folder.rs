@@ -10,6 +10,9 @@
 //!    name is free. Cut here: a complete file under one or both names.
 //! 4. the folder is synced. Only now the call returns: the file is there for good.
 //!
+//! A removal is synced, too, for what others refer from: an index or a snapshot must not come back
+//! by a power cut when the packs it names are gone. A pack or a lock that comes back harms nobody.
+//!
 //! The root is known by its device and inode from the first access on. A write that finds its
 //! folder missing makes it again only when the root is still that one; so nothing is ever written
 //! into the empty mount point of a disk that was unplugged.
@@ -162,7 +165,11 @@ impl Storage for Folder {
         fs::remove_file(&path).map_err(|cause| match cause.kind() {
             io::ErrorKind::NotFound => self.place.missing(name),
             _ => self.place.error("remove", &path, cause),
-        })
+        })?;
+        match name.kind {
+            FileKind::Pack | FileKind::Lock => Ok(()),
+            _ => self.place.sync_folder(path.parent().unwrap_or(&self.place.root)),
+        }
     }
 
     fn size(&self, name: Name) -> Result<Option<u64>> {

@@ -5,8 +5,8 @@
 //! another: a server of restic's REST protocol; [`S3`] a bucket of an S3 service. [`Retrying`]
 //! wraps one and tries again what may work in a moment; [`Throttled`] wraps one and leaves others
 //! room on the line; [`Doubting`] wraps one and looks whether what it confirmed is true. What every
-//! storage must do is written down as a test that runs against each of them, the failing one included
-//! (`conformance`, behind the feature `testing`).
+//! storage must do is written down as a test that runs against each of them, the failing one
+//! included (`conformance`, behind the feature `testing`).
 //!
 //! **Invariant:** a file is there completely or not at all, under its final name, and stays after
 //! a power cut once `write` or `commit` returned. No file is ever overwritten. A destination that
@@ -14,7 +14,7 @@
 //! created again by a write. No message holds a password. Whatever a server sends is bounded, in
 //! bytes and in time.
 //!
-//! **Not here:** what the bytes mean. Nothing in this room has a key.
+//! **Not here:** what the bytes mean. Nothing in this room can decrypt them.
 
 mod clock;
 mod doubting;

@@ -50,8 +50,8 @@ impl Way {
 }
 
 /// Opens the storage a location names: `/a/folder`, `a/folder`, `file:///a/folder`,
-/// `rest:https://user:password@host:8000/path` or `s3:https://host/bucket/path`. Packs wait in the system's folder for temporary
-/// files; see [`open_by`] for another.
+/// `rest:https://user:password@host:8000/path` or `s3:https://host/bucket/path`. Packs wait in the
+/// system's folder for temporary files; see [`open_by`] for another.
 ///
 /// Nothing is touched yet: whether the place exists shows at the first call.
 pub fn open(location: &str) -> Result<Arc<dyn Storage>, LocationError> {
@@ -147,7 +147,8 @@ impl LocationError {
     /// What the owner can do.
     pub fn remedy(&self) -> &'static str {
         "Name a folder by its absolute path, a server as in `rest:https://host:8000/path`, or a \
-         bucket as in `s3:https://host/bucket/path`; a folder whose name holds a colon is written with `./` or `file://` in front."
+         bucket as in `s3:https://host/bucket/path`; a folder whose name holds a colon is \
+         written with `./` or `file://` in front."
     }
 }
 

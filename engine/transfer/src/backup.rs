@@ -32,6 +32,7 @@ mod walk;
 use crate::browse::{Parents, parents_like, path_text};
 use crate::errors::sentence;
 use crate::locks::HeldLock;
+use crate::repository::now;
 use crate::{Cancel, Event, Repository, Result, TransferError};
 use catalogue::{Catalogue, Draft};
 pub use checkpoint::CHECKPOINT_INTERVAL;
@@ -39,7 +40,7 @@ use checkpoint::Checkpoints;
 pub(crate) use checkpoint::{PARENTS_MAX, is_checkpoint};
 use collect::{Collector, Step};
 use crossbeam_channel::{Sender, bounded};
-use engine_repository::{FileKind, Id, Snapshot, Time};
+use engine_repository::{FileKind, Id, Snapshot, Summary, Time};
 use journal::{FinishedFiles, Journal};
 use lazy_index::LazyIndex;
 use pack::Packer;
@@ -134,6 +135,12 @@ pub struct BackupOutcome {
     pub files_unmodified: u64,
     /// Folders, all of them.
     pub dirs: u64,
+    /// Folders that were not in the parent.
+    pub dirs_new: u64,
+    /// Folders that were, and have another tree now.
+    pub dirs_changed: u64,
+    /// Folders that were, and have the tree they had.
+    pub dirs_unmodified: u64,
     /// Bytes of all files.
     pub bytes_total: u64,
     /// Bytes of files read.
@@ -178,6 +185,7 @@ fn back_up(
     events: &(dyn Fn(Event) + Sync),
     cancel: &Cancel,
 ) -> Result<BackupOutcome> {
+    let begun = now();
     let branch = Branch::of_paths(&request.paths)?;
     let excludes = Patterns::new(&request.excludes)?;
     for path in &request.paths {
@@ -197,6 +205,7 @@ fn back_up(
     let draft = told(events, Draft::begin(repository, request)).flatten();
     let shared = Shared::new(repository, &index, draft.as_ref(), &lock, journal, cancel);
     let parent = parents.complete.as_ref().map(|(id, _)| *id);
+    let checkpoints = Checkpoints::of(request, parent);
     let run = Run {
         request,
         branch: &branch,
@@ -204,20 +213,26 @@ fn back_up(
         parents: &parents,
         totals: &Mutex::new(totals_of_before(catalogue.as_ref(), &parents)),
         draft: draft.as_ref(),
-        checkpoints: &Checkpoints::of(request, parent),
+        checkpoints: &checkpoints,
     };
     pulse.begin();
     let (mut outcome, tree) = run.all_threads(&shared, (catalogue, finished), events);
     outcome.tree = shared.verdict(tree)?;
     outcome.parent = parent;
-    outcome.snapshot = save_snapshot(repository, request, outcome.tree, parent)?;
+    // A tree that was there already is a folder that is as it was.
+    let known_trees = u64::try_from(shared.trees_left_known()).unwrap_or(0);
+    let unmodified = known_trees.min(outcome.dirs_changed);
+    outcome.dirs_changed -= unmodified;
+    outcome.dirs_unmodified += unmodified;
+    let summary = Some(summary(&outcome, begun));
+    outcome.snapshot = save_snapshot(repository, request, outcome.tree, parent, summary)?;
     shared.journal.remove();
     drop(shared);
     if let Some(draft) = draft {
         told(events, draft.finish(repository, outcome.snapshot));
     }
     // The snapshot is there: what could not be tidied up goes after the next.
-    let _ = checkpoint::remove_all(repository, request);
+    let _ = checkpoints.remove_all(repository, parents.needless());
     Ok(outcome)
 }
 
@@ -333,11 +348,33 @@ impl Run<'_> {
     }
 }
 
+/// What restic shows beside a snapshot.
+fn summary(outcome: &BackupOutcome, begun: Time) -> Summary {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    Summary {
+        backup_start: begun,
+        backup_end: now(),
+        files_new: outcome.files_new,
+        files_changed: outcome.files_changed,
+        files_unmodified: outcome.files_unmodified,
+        dirs_new: outcome.dirs_new,
+        dirs_changed: outcome.dirs_changed,
+        dirs_unmodified: outcome.dirs_unmodified,
+        data_blobs: count(outcome.data_blobs),
+        tree_blobs: count(outcome.tree_blobs),
+        data_added: outcome.data_added,
+        data_added_packed: outcome.data_added_packed,
+        total_files_processed: outcome.files_new + outcome.files_changed + outcome.files_unmodified,
+        total_bytes_processed: outcome.bytes_total,
+    }
+}
+
 fn save_snapshot(
     repository: &Repository,
     request: &BackupRequest,
     tree: Id,
     parent: Option<Id>,
+    summary: Option<Summary>,
 ) -> Result<Id> {
     let (seconds, nanoseconds) =
         (request.time.as_second(), request.time.subsec_nanosecond().unsigned_abs());
@@ -354,6 +391,7 @@ fn save_snapshot(
         excludes: request.excludes.clone(),
         tags: request.tags.clone(),
         program_version: request.program_version.clone(),
+        summary,
         ..Snapshot::new(time, tree, paths)
     };
     repository.save_unpacked(FileKind::Snapshot, &snapshot)

@@ -145,12 +145,19 @@ pub(crate) struct Parents {
     pub(crate) complete: Option<(Id, Snapshot)>,
     /// Checkpoints made since, newest first.
     checkpoints: Vec<Snapshot>,
+    /// All checkpoints of the same, which the next complete snapshot makes needless.
+    needless: Vec<Id>,
 }
 
 impl Parents {
     /// The complete one, when there is nothing else.
     pub(crate) fn only(&self) -> Option<&(Id, Snapshot)> {
         self.complete.as_ref().filter(|_| self.checkpoints.is_empty())
+    }
+
+    /// Checkpoints to be removed when the backup is done.
+    pub(crate) fn needless(&self) -> &[Id] {
+        &self.needless
     }
 
     /// The roots of all, the complete one first.
@@ -163,10 +170,14 @@ impl Parents {
 /// Finds the snapshots a backup is compared with.
 pub(crate) fn parents_like(repository: &Repository, request: &BackupRequest) -> Result<Parents> {
     match &request.parent {
-        ParentChoice::None => Ok(Parents::default()),
+        ParentChoice::None => {
+            let Parents { needless, .. } = newest(repository, request, None)?;
+            Ok(Parents { needless, ..Parents::default() })
+        }
         ParentChoice::Given(id) => {
             let snapshot = repository.read_unpacked(FileKind::Snapshot, *id)?;
-            Ok(Parents { complete: Some((*id, snapshot)), checkpoints: Vec::new() })
+            let Parents { needless, .. } = newest(repository, request, None)?;
+            Ok(Parents { complete: Some((*id, snapshot)), checkpoints: Vec::new(), needless })
         }
         ParentChoice::SameHostAndPaths => newest(repository, request, None),
         ParentChoice::Tagged(tag) => newest(repository, request, Some(tag)),
@@ -187,6 +198,7 @@ fn newest(
             return;
         }
         if is_checkpoint(&snapshot) {
+            found.needless.push(id);
             found.checkpoints.push(snapshot);
             found.checkpoints.sort_by_key(|one| std::cmp::Reverse(when(one)));
             found.checkpoints.truncate(PARENTS_MAX);

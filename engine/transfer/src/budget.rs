@@ -6,29 +6,42 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Budget {
     capacity: usize,
-    used: Mutex<usize>,
+    state: Mutex<State>,
     freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: usize,
+    /// To wake nobody is a call of the system, too, and most of the time there is nobody.
+    waiting: usize,
 }
 
 impl Budget {
     pub(crate) fn of(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { capacity, used: Mutex::new(0), freed: Condvar::new() })
+        Arc::new(Self { capacity, state: Mutex::default(), freed: Condvar::new() })
     }
 
     /// Takes `bytes`, as soon as they are free. Who asks for more than everything gets everything,
     /// when all others are done: a chunk larger than the budget passes alone and never blocks.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Share {
         let bytes = bytes.min(self.capacity);
-        let mut used = self.lock();
-        while *used + bytes > self.capacity {
-            used = self.freed.wait(used).unwrap_or_else(PoisonError::into_inner);
-        }
-        *used += bytes;
+        self.take_more(bytes);
         Share { budget: self.clone(), bytes }
     }
 
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take_more(&self, bytes: usize) {
+        let mut state = self.lock();
+        while state.used + bytes > self.capacity {
+            state.waiting += 1;
+            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        state.used += bytes;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,21 +58,19 @@ impl Share {
     pub(crate) fn grow(&mut self, bytes: usize) {
         let bytes = bytes.min(self.budget.capacity);
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else { return };
-        let mut used = self.budget.lock();
-        while *used + more > self.budget.capacity {
-            used = self.budget.freed.wait(used).unwrap_or_else(PoisonError::into_inner);
-        }
-        *used += more;
-        drop(used);
+        self.budget.take_more(more);
         self.bytes = bytes;
     }
 
     /// Gives back all but `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         if bytes < self.bytes {
-            *self.budget.lock() -= self.bytes - bytes;
+            let mut state = self.budget.lock();
+            state.used -= self.bytes - bytes;
             self.bytes = bytes;
-            self.budget.freed.notify_all();
+            if state.waiting > 0 {
+                self.budget.freed.notify_all();
+            }
         }
     }
 }
@@ -91,13 +102,13 @@ mod tests {
         receiver.recv_timeout(Duration::from_secs(10)).unwrap();
         waiting.join().unwrap();
         drop(first);
-        assert_eq!(*budget.lock(), 0);
+        assert_eq!(budget.lock().used, 0);
     }
 
     #[test]
     fn a_chunk_larger_than_the_budget_passes_alone() {
         let budget = Budget::of(10);
         drop(budget.take(1000));
-        assert_eq!(*budget.lock(), 0);
+        assert_eq!(budget.lock().used, 0);
     }
 }

@@ -56,10 +56,16 @@ struct Room {
 }
 
 impl Room {
-    /// Ten million blobs have 12 MiB of filter and half a MiB of fences.
+    /// Of 16 MiB: ten million blobs, and one million of this run, have 13.1 MiB of filters and half
+    /// a MiB of fences.
     fn of(index_bytes: u64) -> Self {
-        let part = usize::try_from(index_bytes / 16).unwrap_or(usize::MAX / 16);
-        Self { filters_bytes: 13 * part, fences_bytes: part, pages_bytes: part, recent_bytes: part }
+        let part = usize::try_from(index_bytes / 32).unwrap_or(usize::MAX / 32);
+        Self {
+            filters_bytes: 27 * part,
+            fences_bytes: part,
+            pages_bytes: 2 * part,
+            recent_bytes: 2 * part,
+        }
     }
 
     /// How filters and fences of such runs are to be held, so that they fit.

@@ -256,8 +256,8 @@ impl Names {
     }
 
     fn sort(&mut self) {
-        // Names differ before the shorter one's NUL is passed, and nothing is less than NUL; so what
-        // follows them need not be cut off.
+        // Names differ before the shorter one's NUL is passed, and nothing is less than NUL; so
+        // what follows them need not be cut off.
         let bytes = &self.bytes;
         let rest = |start: u32| bytes.get(start as usize..);
         self.starts.sort_unstable_by(|one, other| rest(*one).cmp(&rest(*other)));

@@ -490,7 +490,7 @@ fn where_a_tree_cannot_be_read_any_more_all_is_compared_without_the_catalogue() 
 fn a_file_nobody_may_read_is_told_about_in_every_run() {
     let nas = Nas::new();
     let secret = nas.source.join("a/b/file 2");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     if is_root() {
         fs::create_dir(nas.place.path("caches")).unwrap();
         give_away(&nas.place.path(""), &secret);

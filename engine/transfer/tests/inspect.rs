@@ -222,3 +222,45 @@ fn tags_are_put_on_and_taken_off_and_restic_sees_them() {
     assert_eq!(snapshots(&repository).unwrap().len(), 1);
     place.restic_must(&["check", "--read-data"]);
 }
+
+#[test]
+fn a_snapshot_says_what_the_backup_found_and_did_as_restic_says_it() {
+    let place = Place::new();
+    let source = place.source();
+    let repository = place.init();
+    let first = back_up(&repository, &source);
+    fs::write(source.join("folder/new"), "new").unwrap();
+    let second = back_up(&repository, &source);
+    let summary = |id: engine_transfer::Id| -> serde_json::Value {
+        place.restic_must(&["cat", "snapshot", &id.to_string()]);
+        repository_says(&place, id)["summary"].clone()
+    };
+    let on_the_way = source.components().count() as u64 - 1;
+    let said = summary(first.snapshot);
+    assert_eq!(said["files_new"], 3);
+    assert_eq!(said["dirs_new"], on_the_way + 1);
+    assert_eq!((&said["dirs_changed"], &said["dirs_unmodified"]), (&0.into(), &0.into()));
+    assert_eq!(said["total_files_processed"], 3);
+    assert_eq!(said["total_bytes_processed"], first.bytes_total);
+    assert_eq!(said["data_blobs"], first.data_blobs);
+    let said = summary(second.snapshot);
+    assert_eq!((&said["files_new"], &said["files_unmodified"]), (&1.into(), &3.into()));
+    assert_eq!((&said["dirs_new"], &said["dirs_changed"]), (&0.into(), &(on_the_way + 1).into()));
+    let third = back_up(&repository, &source);
+    let said = summary(third.snapshot);
+    // What is above the source changes as it likes.
+    let number = |name: &str| said[name].as_u64().unwrap();
+    assert_eq!(number("dirs_unmodified") + number("dirs_changed"), on_the_way + 1);
+    assert!(number("dirs_unmodified") >= 2);
+    assert_eq!((number("data_blobs"), number("files_unmodified")), (0, 4));
+}
+
+/// A snapshot's JSON, read by the format's own rules.
+fn repository_says(place: &Place, id: engine_transfer::Id) -> serde_json::Value {
+    use engine_repository::{FileKind, KeyFile, unpacked};
+    let folder = place.path("repository");
+    let key = fs::read_dir(folder.join("keys")).unwrap().next().unwrap().unwrap().path();
+    let key = KeyFile::from_json(&fs::read(key).unwrap()).unwrap().open(place::PASSWORD).unwrap();
+    let mut sealed = fs::read(folder.join(FileKind::Snapshot.path(&id))).unwrap();
+    unpacked::open(&mut sealed, &key).unwrap()
+}

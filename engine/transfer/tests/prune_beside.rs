@@ -49,7 +49,7 @@ impl Waiting {
         let begun = Instant::now();
         while list_all(place.folder().as_ref(), FileKind::Lock).unwrap().is_empty() {
             assert!(begun.elapsed() < PATIENCE, "restic takes no lock");
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(20));
         }
         Self(child)
     }

@@ -176,6 +176,22 @@ fn a_pack_with_a_changed_byte_gives_what_is_still_good_and_is_kept_aside() {
 }
 
 #[test]
+fn a_pack_with_something_behind_it_or_cut_off_gives_all_that_is_in_it() {
+    let changes: [fn(&mut Vec<u8>); 2] =
+        [|bytes| bytes.extend_from_slice(b"more"), |bytes| bytes.truncate(bytes.len() - 10)];
+    for change in changes {
+        let place = Place::new();
+        let repository = two_backups(&place);
+        let pack = largest_pack(&place);
+        spoil(&path_of(&place, FileKind::Pack, pack), change);
+        assert!(!check_all(&repository).is_sound());
+        let done = packs(&place, &repository, &[pack]);
+        assert_eq!((done.packs, done.blobs_lost), (1, 0));
+        must_be_whole(&place, &repository);
+    }
+}
+
+#[test]
 fn a_copy_that_is_there_already_is_not_written_over_and_a_pack_that_is_not_there_is_named() {
     let place = Place::new();
     let repository = two_backups(&place);

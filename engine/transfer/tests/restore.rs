@@ -145,6 +145,32 @@ fn of_a_large_file_that_is_almost_right_only_the_wrong_pieces_are_fetched_and_wr
 }
 
 #[test]
+fn files_that_became_longer_or_shorter_are_right_again() {
+    let place = Place::new();
+    let source = place.source();
+    for name in ["longer", "shorter", "none", "linked"] {
+        fs::write(source.join(name), "as it was in the snapshot").unwrap();
+    }
+    let repository = place.init();
+    back_up(&repository, &source);
+    let target = place.path("target");
+    restored(&repository, &to(&target));
+    let at = |name| place.restored(&target, name);
+    fs::write(at("longer"), "as it was in the snapshot, and more").unwrap();
+    fs::write(at("shorter"), "as it was").unwrap();
+    fs::write(at("none"), "").unwrap();
+    fs::write(at("empty"), "not any more").unwrap();
+    let noise = fs::read(at("folder/noise")).unwrap();
+    fs::write(at("folder/noise"), [&noise[..], b"and more"].concat()).unwrap();
+    fs::hard_link(at("folder/noise"), place.path("another name")).unwrap();
+    fs::write(at("folder/text"), &fs::read(at("folder/text")).unwrap()[..2_000_000]).unwrap();
+    let request = RestoreRequest { verify: true, ..to(&target) };
+    let outcome = restored(&repository, &request);
+    is_the_source(&place, &target);
+    assert_eq!((outcome.files_updated, outcome.files_unchanged), (6, 1), "{outcome:?}");
+}
+
+#[test]
 fn each_way_to_treat_what_is_there_does_what_restic_does() {
     use Overwrite::{Always, IfChanged, IfNewer, Never};
     let place = Place::new();
@@ -264,7 +290,7 @@ fn a_restore_that_was_stopped_is_gone_on_with_and_fetches_nothing_twice() {
     let outcome = restored(&place.open_on(place.folder()), &to(&target));
     is_the_source(&place, &target);
     assert!(outcome.bytes_fetched + written <= whole.bytes_fetched + MIB as u64, "{outcome:?}");
-    assert_eq!(unfinished(&place.restored(&target, "")), [PathBuf::new(); 0]);
+    assert_eq!(unfinished(&place.restored(&target, "")), Vec::<PathBuf>::new());
     let inode = |name| fs::metadata(place.restored(&target, name)).unwrap().ino();
     assert_eq!(inode("large"), inode("again"));
 }

@@ -54,9 +54,7 @@ impl Original {
             key_file: key_file.and_then(|file| file.to_json()).expect("a key file"),
             key,
             config: json!({
-                "version": 2,
-                "id": "c0".repeat(32),
-                "chunker_polynomial": POLYNOMIAL,
+                "version": 2, "id": "c0".repeat(32), "chunker_polynomial": POLYNOMIAL
             }),
             blobs: Vec::new(),
             snapshots: Vec::new(),
@@ -77,9 +75,9 @@ impl Original {
         let attributes = |name: &str, mode: u32| {
             // In the order restic writes them.
             let kind = if mode > 0o7777 { "dir" } else { "file" };
-            let times = format!(r#""mtime":"{MOMENT}","atime":"{MOMENT}","ctime":"{MOMENT}""#);
-            let owner = format!(r#""uid":{},"gid":{}"#, owner.0, owner.1);
-            format!(r#""name":"{name}","type":"{kind}","mode":{mode},{times},{owner}"#)
+            format!(r#""name":"{name}","type":"{kind}","mode":{mode},"#)
+                + &format!(r#""mtime":"{MOMENT}","atime":"{MOMENT}","ctime":"{MOMENT}","#)
+                + &format!(r#""uid":{},"gid":{}"#, owner.0, owner.1)
         };
         let mut nodes = Vec::new();
         for (name, content) in self.files.clone().into_iter().take(count) {

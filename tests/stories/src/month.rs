@@ -56,8 +56,11 @@ impl Month {
     /// When somebody fails, or two disagree; the message tells the seed and what was done.
     pub fn live(mut self, days: u64) {
         let with = if self.rustic.is_some() { " --rustic PROGRAM" } else { "" };
-        let again = "cargo run -p tests-stories --bin month --";
-        println!("a month: {again} --seed {} --days {days}{with}", self.seed);
+        println!(
+            "a month of seed {seed}: cargo run -p tests-stories --bin month -- \
+             --seed {seed} --days {days}{with}",
+            seed = self.seed
+        );
         let maker = self.anybody();
         self.does(maker, &["init"]);
         let tree = Tree::at(self.home.source());

@@ -110,7 +110,7 @@ fn killed_at_any_moment_it_repeats_a_twentieth_and_a_pack_of_each_kind_at_most()
         assert!(repeated <= allowed, "{repeated} of {done} bytes were read again: {next}");
         let twice = stored(&home).saturating_sub(clean_stored);
         assert!(twice <= done / 20, "{twice} of {done} bytes were stored twice");
-        run(&mut home.restic(&["check", "--read-data"])).must_succeed();
+        run(&mut home.restic(&["check"])).must_succeed();
     }
     run(home.restic(&["restore", "latest", "--target"]).arg(home.restored())).must_succeed();
     let compared = compare::trees(&home.source(), &home.restored_source());

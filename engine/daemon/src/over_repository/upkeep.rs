@@ -168,7 +168,6 @@ fn prune_in(world: &World, repository: &Repository, wanted: &Prune) -> Answer {
         is_cacheable_only: wanted.repack_cacheable_only,
         pack_age_seconds_min: wanted.keep_pack_age.map(|age| age.as_secs()),
         dry_run: wanted.dry_run,
-        ..PruneRequest::default()
     };
     let teller = Teller::new(world);
     let cancel = cancelled_by_signals()?;

@@ -9,7 +9,6 @@
 
 use super::shared::{Shared, lock};
 use super::{BackupRequest, save_snapshot};
-use crate::browse::{each_snapshot, has_paths};
 use crate::{Repository, Result};
 use engine_repository::{FileKind, Id, Snapshot};
 use engine_storage::{Name, StorageError};
@@ -67,13 +66,19 @@ impl<'a> Checkpoints<'a> {
 
     /// Saves one, whose tree and all it needs are stored and indexed, and removes the one before.
     pub(super) fn save(&self, shared: &Shared<'_>, tree: Id) -> Result<()> {
-        let id = save_snapshot(shared.repository, &self.as_asked(), tree, self.parent)?;
+        let id = save_snapshot(shared.repository, &self.as_asked(), tree, self.parent, None)?;
         let mut state = lock(&self.state);
         state.is_under_way = false;
         match state.saved.replace(id) {
             Some(before) if before != id => remove(shared.repository, before),
             _ => Ok(()),
         }
+    }
+
+    /// Removes those of this run, and the needless ones `before` it, now that all is complete.
+    pub(super) fn remove_all(&self, repository: &Repository, before: &[Id]) -> Result<()> {
+        let saved = lock(&self.state).saved.take();
+        before.iter().copied().chain(saved).try_for_each(|id| remove(repository, id))
     }
 
     /// The request, as that of a checkpoint made now.
@@ -87,18 +92,6 @@ impl<'a> Checkpoints<'a> {
         request.time = now.unwrap_or(request.time);
         request
     }
-}
-
-/// Removes the checkpoints that the complete snapshot of a request makes needless.
-pub(super) fn remove_all(repository: &Repository, request: &BackupRequest) -> Result<()> {
-    let mut needless = Vec::new();
-    each_snapshot(repository, &mut |id, snapshot| {
-        let is_ours = snapshot.hostname == request.hostname && has_paths(&snapshot, request);
-        if is_ours && is_checkpoint(&snapshot) {
-            needless.push(id);
-        }
-    })?;
-    needless.into_iter().try_for_each(|id| remove(repository, id))
 }
 
 fn remove(repository: &Repository, checkpoint: Id) -> Result<()> {

@@ -157,6 +157,8 @@ impl<'a> Collector<'a> {
             let share = self.shared.budget.take(2 * bytes.len());
             // If nobody takes it the backup is ending, and everybody knows.
             let _ = self.jobs.send(Job::Tree { id, bytes, share, claim });
+        } else if node.is_some() {
+            self.shared.left_known_tree();
         }
         let Some(mut node) = node else { return Ok(Some(id)) };
         self.path.truncate(self.path.len() - node.name.len() - 1);
@@ -194,7 +196,7 @@ impl<'a> Collector<'a> {
                 let share = self.shared.budget.take(tree.json.len());
                 let named = (BlobKind::Tree, id);
                 let sealed = seal(self.shared, &mut sealer, named, &tree.json, share, claim)?;
-                let _ = self.packer.send(ToPack::Blob(sealed));
+                let _ = self.packer.send(ToPack::Blobs(vec![sealed]));
             }
             tree.json.truncate(bytes);
             root = Some(id);

@@ -24,12 +24,14 @@ struct Shelf {
 struct State {
     ids: Vec<Id>,
     missing: usize,
+    /// To wake nobody is a call of the system, too.
+    is_awaited: bool,
 }
 
 impl Content {
     /// What is known from the start.
     pub(super) fn known(ids: Vec<Id>) -> Self {
-        let state = Mutex::new(State { ids, missing: 0 });
+        let state = Mutex::new(State { ids, missing: 0, is_awaited: false });
         Self(Arc::new(Shelf { is_known: true, state, completed: Condvar::new() }))
     }
 
@@ -65,6 +67,7 @@ impl Content {
             if shared.is_stopped() {
                 return None;
             }
+            state.is_awaited = true;
             let timeout = Duration::from_millis(LOOK_MILLISECONDS);
             let waited = self.0.completed.wait_timeout(state, timeout);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -86,7 +89,7 @@ impl Place {
         let mut state = lock(&self.content.0.state);
         state.ids[self.number] = id;
         state.missing -= 1;
-        if state.missing == 0 {
+        if state.missing == 0 && state.is_awaited {
             self.content.0.completed.notify_all();
         }
     }

@@ -1,5 +1,5 @@
-//! What a folder is like, in one sum: everything of it and its entries that enters its tree and that
-//! can be told without opening anything.
+//! What a folder is like, in one sum: everything of it and its entries that enters its tree and
+//! that can be told without opening anything.
 //!
 //! SHA-256, whole: nobody can make two folders of one sum. Of folders in it only the names are in
 //! the sum; what they are like is in their own.

@@ -29,16 +29,20 @@ use engine_storage::Name;
 use files::{ListWriter, merge};
 use parts::Parts;
 use records::{Bodies, FileRecord, PackRecord, frame};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 /// The folder in the cache.
 const FOLDER: &str = "unfinished";
+/// How often a lock is asked for, and how long it is waited in between: half a second in all.
+const LOCK_TRIES_MAX: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Journals of sets that were not backed up for so long are removed.
 const AGE_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -51,7 +55,7 @@ pub(super) struct Journal {
     parts: Mutex<Option<Parts>>,
 }
 
-/// All files of a journal. The one that is locked goes last: whoever finds it finds all others.
+/// All files of a journal. The one that is locked goes last.
 const FILES: [&str; 5] = ["files", "before", "part0", "part1", "packs"];
 
 /// Where the journal of a set is.
@@ -99,8 +103,8 @@ impl Journal {
         });
     }
 
-    /// A large file begins to be read. Gives what is known of its beginning: chunks that `is_stored`
-    /// says are still there.
+    /// A large file begins to be read. Gives what is known of its beginning: chunks that are still
+    /// there, as `is_stored` says.
     pub(super) fn part_begins(
         &self,
         path: &Path,
@@ -248,10 +252,17 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// Opens a file that only one program may have; the system gives it free when that ends.
+/// Opens a file that only one program may have; the system gives it free when that ends. A program
+/// that is being started has what its parent had open for a moment, so it is not asked only once.
 fn locked(path: &Path) -> Option<File> {
     let mut options = OpenOptions::new();
     let file = options.read(true).append(true).create(true).mode(0o600).open(path).ok()?;
-    file.try_lock().ok()?;
-    Some(file)
+    for _ in 0..LOCK_TRIES_MAX {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(_)) => return None,
+        }
+    }
+    None
 }

@@ -33,8 +33,8 @@ const INDEX_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// What the packer is given.
 pub(super) enum ToPack {
-    /// A blob.
-    Blob(Sealed),
+    /// A blob, or some that came together.
+    Blobs(Vec<Sealed>),
     /// A checkpoint, to be saved when every blob of these claims is stored.
     Checkpoint { tree: Id, claims: Claim },
 }
@@ -94,7 +94,7 @@ impl<'a> Packer<'a> {
 
     fn take(&mut self, given: ToPack) -> Result<()> {
         match given {
-            ToPack::Blob(blob) => self.add(blob)?,
+            ToPack::Blobs(blobs) => blobs.into_iter().try_for_each(|blob| self.add(blob))?,
             ToPack::Checkpoint { tree, claims } => self.checkpoint = Some((tree, claims)),
         }
         let is_ready = |(_, claims): &mut (Id, Claim)| self.shared.are_packed(*claims);

@@ -65,6 +65,11 @@ impl Before {
 }
 
 impl ParentFolder {
+    /// Whether no snapshot before has it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.unread.is_empty() && self.sides.is_empty()
+    }
+
     /// The folder of these trees. One that cannot be read counts as empty: then everything in it is
     /// read from the source, which is always right.
     pub(super) fn of(trees: Vec<Id>) -> Self {

@@ -9,7 +9,7 @@
 
 use super::content::Content;
 use super::journal::{Chunk, FileIdentity, PARTS_FILE_BYTES_MIN};
-use super::seal::Job;
+use super::seal::{Job, ReadChunk};
 use super::shared::Shared;
 use crate::budget::Share;
 use crate::posix;
@@ -23,6 +23,11 @@ use std::path::Path;
 
 /// How much is read at once.
 const STEP_BYTES: usize = 256 << 10;
+
+/// So many bytes of small files, or so many of them, go to the workers together: a message for each
+/// would cost more than hashing it.
+const GATHERED_BYTES_MAX: usize = 128 << 10;
+const GATHERED_MAX: usize = 32;
 
 /// After so many chunks of a large file the journal is told.
 const CHUNKS_UNTOLD_MAX: usize = 8;
@@ -47,6 +52,8 @@ pub(super) struct FileReader<'a> {
     shared: &'a Shared<'a>,
     chunker: Chunker,
     jobs: Sender<Job>,
+    /// Chunks of small files, and their bytes. They go before anything is waited for.
+    gathered: (Vec<ReadChunk>, usize),
     zeros: Zeros,
     /// What was read beyond a cut.
     rest: Vec<u8>,
@@ -68,7 +75,8 @@ impl<'a> FileReader<'a> {
         let bytes = length_of_zero_chunk(&mut chunker);
         let zeros = Zeros { bytes, id: None };
         let (rest, untold) = (Vec::new(), (Vec::new(), 0));
-        Self { shared, chunker, jobs, zeros, rest, untold, is_large: false }
+        let gathered = (Vec::new(), 0);
+        Self { shared, chunker, jobs, gathered, zeros, rest, untold, is_large: false }
     }
 
     /// The content of the file at `path`. `seen` is told about bytes as they are read; `size` is
@@ -82,6 +90,10 @@ impl<'a> FileReader<'a> {
         seen: &mut dyn FnMut(u64),
     ) -> Result<ReadFile, ReadEnd> {
         self.chunker.reset();
+        if size >= GATHERED_BYTES_MAX as u64 {
+            // It takes its time, and memory.
+            self.flush()?;
+        }
         let content = Content::default();
         let bytes_before = self.go_on(file, path, identity, size, &content)?;
         let mut position = bytes_before;
@@ -95,12 +107,15 @@ impl<'a> FileReader<'a> {
                 position = self.pass_hole(file, position, &content, seen)?;
             }
             let before = chunk.bytes.len();
-            let read = chunk.read_step(file, size.saturating_sub(position))?;
+            let left = size.saturating_sub(position);
+            let read = chunk.read_step(file, left)?;
             position += read as u64;
             seen(read as u64);
             if read == 0 {
                 break;
             }
+            // There was one byte more to read, and the system said there is none.
+            let is_whole = read as u64 == left && left < STEP_BYTES as u64;
             let mut start = before;
             while let Some(cut) = self.chunker.next_cut(&chunk.bytes[start..]) {
                 let end = start + cut;
@@ -118,6 +133,9 @@ impl<'a> FileReader<'a> {
                 chunk = Growing::new(self.shared, size.saturating_sub(position));
                 chunk.append(&self.rest);
                 start = 0;
+            }
+            if is_whole && position == size {
+                break;
             }
         }
         if !chunk.bytes.is_empty() {
@@ -176,10 +194,24 @@ impl<'a> FileReader<'a> {
         let length = bytes.len();
         // Itself, and what becomes of it.
         chunk.share.shrink(bytes.capacity() + bytes.len());
-        let job = Job::Chunk { bytes, share: chunk.share, place: content.expect() };
-        self.jobs.send(job).map_err(|_| ReadEnd::Stopped)?;
+        let (gathered, gathered_bytes) = &mut self.gathered;
+        gathered.push(ReadChunk { bytes, share: chunk.share, place: content.expect() });
+        *gathered_bytes += length;
+        if *gathered_bytes >= GATHERED_BYTES_MAX || gathered.len() >= GATHERED_MAX {
+            self.flush()?;
+        }
         self.tell(length, content);
         Ok(())
+    }
+
+    /// Hands over all chunks there are. To be called before anything is waited for that could need
+    /// one of them.
+    pub(super) fn flush(&mut self) -> Result<(), ReadEnd> {
+        let (chunks, _) = std::mem::take(&mut self.gathered);
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        self.jobs.send(Job::Chunks(chunks)).map_err(|_| ReadEnd::Stopped)
     }
 
     /// Names chunks of zeros as long as there is a hole, and says where it goes on.

@@ -162,6 +162,7 @@ impl Walker<'_> {
         self.outcome.files_unmodified += look.files;
         self.outcome.bytes_total += look.bytes;
         self.outcome.dirs += 1;
+        self.outcome.dirs_unmodified += 1;
         // The tree of a folder that is as it was has the nodes of all folders in it.
         let node = (!around.is_kept()).then(|| Box::new(self.folder_node(&found)));
         let is_unsettled_itself = std::mem::take(&mut self.is_unsettled);

@@ -13,10 +13,17 @@ use engine_repository::{BlobKind, BlobSealer, Id, SealedBlob};
 
 /// Something to be stored.
 pub(super) enum Job {
-    /// A chunk of a file.
-    Chunk { bytes: Vec<u8>, share: Share, place: Place },
+    /// Chunks of files: a large one, or some small ones, which are not worth a message each.
+    Chunks(Vec<ReadChunk>),
     /// A folder, of which it is known that the repository lacks it.
     Tree { id: Id, bytes: Vec<u8>, share: Share, claim: Claim },
+}
+
+/// A chunk of a file, as it was read.
+pub(super) struct ReadChunk {
+    pub(super) bytes: Vec<u8>,
+    pub(super) share: Share,
+    pub(super) place: Place,
 }
 
 /// A sealed blob on its way into a pack.
@@ -59,26 +66,19 @@ pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, packer: &Sender<To
         if shared.has_failed() {
             break;
         }
-        let (kind, id, bytes, share, claim) = match job {
-            Job::Tree { id, bytes, share, claim } => (BlobKind::Tree, id, bytes, share, claim),
-            Job::Chunk { .. } if shared.is_stopped() => continue,
-            Job::Chunk { bytes, share, place } => {
-                let id = Id::of(&bytes);
-                let claim = shared.claim(BlobKind::Data, &id);
-                // Only now: whoever knows the id may rely on its being claimed.
-                place.set(id);
-                let Some(claim) = claim else {
-                    shared.buffers.give(bytes);
-                    continue;
-                };
-                (BlobKind::Data, id, bytes, share, claim)
+        let sealed = match job {
+            Job::Chunks(_) if shared.is_stopped() => continue,
+            Job::Chunks(chunks) => seal_chunks(shared, &mut sealer, chunks, &mut added),
+            Job::Tree { id, bytes, share, claim } => {
+                let named = (BlobKind::Tree, id);
+                let sealed = seal(shared, &mut sealer, named, &bytes, share, claim);
+                sealed.map(|sealed| vec![added.with(sealed, shared, bytes)])
             }
         };
-        match seal(shared, &mut sealer, (kind, id), &bytes, share, claim) {
-            Ok(blob) => {
-                added.count(kind, bytes.len(), blob.bytes.len());
-                shared.buffers.give(bytes);
-                if packer.send(ToPack::Blob(blob)).is_err() {
+        match sealed {
+            Ok(sealed) if sealed.is_empty() => {}
+            Ok(sealed) => {
+                if packer.send(ToPack::Blobs(sealed)).is_err() {
                     break;
                 }
             }
@@ -91,7 +91,38 @@ pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, packer: &Sender<To
     added
 }
 
+/// Names all chunks, and seals those that are new.
+fn seal_chunks(
+    shared: &Shared<'_>,
+    sealer: &mut BlobSealer,
+    chunks: Vec<ReadChunk>,
+    added: &mut Added,
+) -> Result<Vec<Sealed>> {
+    let mut all = Vec::with_capacity(chunks.len());
+    for ReadChunk { bytes, share, place } in chunks {
+        let id = Id::of(&bytes);
+        let claim = shared.claim(BlobKind::Data, &id);
+        // Only now: whoever knows the id may rely on its being claimed.
+        place.set(id);
+        match claim {
+            Some(claim) => {
+                let sealed = seal(shared, sealer, (BlobKind::Data, id), &bytes, share, claim)?;
+                all.push(added.with(sealed, shared, bytes));
+            }
+            None => shared.buffers.give(bytes),
+        }
+    }
+    Ok(all)
+}
+
 impl Added {
+    /// Counts what became of `bytes`, and gives them back.
+    fn with(&mut self, sealed: Sealed, shared: &Shared<'_>, bytes: Vec<u8>) -> Sealed {
+        self.count(sealed.blob.kind, bytes.len(), sealed.bytes.len());
+        shared.buffers.give(bytes);
+        sealed
+    }
+
     fn count(&mut self, kind: BlobKind, bytes: usize, bytes_packed: usize) {
         match kind {
             BlobKind::Data => self.data_blobs += 1,

@@ -10,7 +10,7 @@ use crate::locks::HeldLock;
 use crate::{Cancel, Repository, Result, TransferError};
 use engine_repository::{BlobKind, Id, PackedBlob};
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the threads of one backup share.
@@ -28,6 +28,8 @@ pub(super) struct Shared<'a> {
     claims: Mutex<Claims>,
     /// Trees of folders on the way that are there, for all the catalogue says.
     known_trees: Mutex<HashSet<Id>>,
+    /// Folders that were put together and whose trees were there already.
+    trees_left_known: AtomicUsize,
     draft: Option<&'a Draft>,
 }
 
@@ -67,8 +69,19 @@ impl<'a> Shared<'a> {
             failure: Mutex::default(),
             claims: Mutex::default(),
             known_trees: Mutex::default(),
+            trees_left_known: AtomicUsize::new(0),
             draft,
         }
+    }
+
+    /// A folder was put together, and its tree was there already.
+    pub(super) fn left_known_tree(&self) {
+        self.trees_left_known.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many such folders there were.
+    pub(super) fn trees_left_known(&self) -> usize {
+        self.trees_left_known.load(Ordering::Relaxed)
     }
 
     /// Where blobs lie; `None` when that cannot be read, and the backup ends with it.

@@ -13,7 +13,6 @@ use engine_repository::{FileKind, Id};
 use engine_storage::{Name, PackFile, Storage};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a call may take when the backup was asked to stop.
@@ -73,7 +72,7 @@ pub(super) fn stoppable(
         body(&repository, &request, &its_pulse, &events, &asked)
     });
     let thread = thread.map_err(|cause| TransferError::Thread { cause })?;
-    hand_on(&thread, &told, &pulse, events, cancel)?;
+    hand_on(&told, &pulse, events, cancel)?;
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
@@ -90,22 +89,21 @@ fn hand_over(tell: &Sender<Told>, event: Event) {
 
 /// Hands on events until the backup has ended; an error when it is left behind.
 fn hand_on(
-    thread: &JoinHandle<Result<BackupOutcome>>,
     told: &Receiver<Told>,
     pulse: &Pulse,
     events: &(dyn Fn(Event) + Sync),
     cancel: &Cancel,
 ) -> Result<()> {
     let mut quiet_since = (Instant::now(), 0);
-    while !thread.is_finished() {
+    loop {
         match told.recv_timeout(LOOK) {
             Ok((event, done)) => {
                 events(event);
                 drop(done);
             }
             Err(RecvTimeoutError::Timeout) => {}
-            // It tells nothing more: now it only has to end.
-            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
+            // The thread has its answer and gives it now.
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         let ended = pulse.calls_ended.load(Ordering::SeqCst);
         let is_waiting = pulse.calls_begun.load(Ordering::SeqCst) != ended;
@@ -116,7 +114,6 @@ fn hand_on(
             return Err(TransferError::Cancelled);
         }
     }
-    Ok(())
 }
 
 /// A storage whose calls are counted.

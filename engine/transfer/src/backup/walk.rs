@@ -109,11 +109,15 @@ impl Walker<'_> {
                 }
             }
         }
-        self.step(Step::Leave)
+        self.step(Step::Leave)?;
+        self.reader.flush().map_err(|_| End::Stopped)
     }
 
-    pub(super) fn step(&self, step: Step) -> Walked {
-        self.steps.send(step).map_err(|_| End::Stopped)
+    pub(super) fn step(&mut self, step: Step) -> Walked {
+        let Err(refused) = self.steps.try_send(step) else { return Ok(()) };
+        // The collector may be waiting for a chunk that was not handed over yet.
+        self.reader.flush().map_err(|_| End::Stopped)?;
+        self.steps.send(refused.into_inner()).map_err(|_| End::Stopped)
     }
 
     /// A folder on the way to something the owner named: only that, and links in it are followed.
@@ -132,6 +136,10 @@ impl Walker<'_> {
                     let Some(node) = self.noted(&at, node) else { continue };
                     let line = self.reuse.begin(name);
                     let mut below = self.below(name, inside);
+                    match below.parent.is_empty() {
+                        true => self.outcome.dirs_new += 1,
+                        false => self.outcome.dirs_changed += 1,
+                    }
                     self.step(Step::Enter(Some(Box::new(node))))?;
                     self.named_only(&at, child, &mut below)?;
                     self.outcome.dirs += 1;
@@ -268,6 +276,10 @@ impl Walker<'_> {
                 (before.subtrees(), Stretch::default())
             }
         };
+        match trees.is_empty() {
+            true => self.outcome.dirs_new += 1,
+            false => self.outcome.dirs_changed += 1,
+        }
         let node = self.folder_node(&found);
         let is_unsettled = std::mem::take(&mut self.is_unsettled);
         let (parent, seen) = (ParentFolder::of(trees), Some(FolderDigest::of(&found.stat)));

@@ -3,8 +3,8 @@
 //! The format is PKWARE's (APPNOTE 6.3), as Info-ZIP writes it on Unix: sizes and sums of files
 //! stand behind them (data descriptors), modes in the upper half of the external attributes, times
 //! in seconds as extra field `UT`, owners as `ux`. What may pass four gigabytes is written with the
-//! 64-bit fields of zip64, and only that, for old readers. Names that are UTF-8 are marked so; others
-//! stand as their bytes, which Unix readers give back as they are.
+//! 64-bit fields of zip64, and only that, for old readers. Names that are UTF-8 are marked so;
+//! others stand as their bytes, which Unix readers give back as they are.
 //!
 //! What looks like noise is put into deflate's stored blocks, for a stored file whose size nobody
 //! knows yet could not be read from a pipe. The list at the end grows by some hundred bytes a file;
@@ -328,7 +328,7 @@ fn dos_time(seconds: i64) -> (u16, u16) {
     let part = |number: i8| number.unsigned_abs() as u16;
     let year = moment.year().unsigned_abs().saturating_sub(1980);
     let date = year << 9 | part(moment.month()) << 5 | part(moment.day());
-    let time = part(moment.hour()) << 11 | part(moment.minute()) << 5 | part(moment.second()) / 2;
+    let time = part(moment.hour()) << 11 | part(moment.minute()) << 5 | (part(moment.second()) / 2);
     (date, time)
 }
 

@@ -10,7 +10,7 @@ use super::write::IndexOutput;
 use crate::repository::{damaged, nonce, unwritable};
 use crate::sorter::Sorter;
 use crate::{Event, Progress, Result, TransferError};
-use engine_repository::pack::{PACK_BYTES_TARGET, PackBuilder};
+use engine_repository::pack::PackBuilder;
 use engine_repository::{
     BlobKind, BlobOpener, BlobSealer, FileKind, Hasher, Id, PackedBlob, SealedBlob,
 };
@@ -195,7 +195,7 @@ impl<'a> Copier<'a> {
         pack.builder.add(blob).map_err(|cause| unwritable("a pack", cause))?;
         pack.file.append(sealed)?;
         pack.hasher.update(sealed);
-        if pack.builder.bytes() < PACK_BYTES_TARGET {
+        if !pack.builder.is_full() {
             self.open[kind] = Some(pack);
             return Ok(());
         }
@@ -236,10 +236,10 @@ fn end_of(packed: &PackedBlob) -> u64 {
 fn span_of(blobs: &[PackedBlob]) -> usize {
     let Some(first) = blobs.first() else { return 0 };
     let (start, mut end) = (u64::from(first.offset), end_of(first));
-    let mut is_far = |packed: &PackedBlob| {
+    let is_far = |packed: &PackedBlob| {
         let is_behind_gap = u64::from(packed.offset) > end + GAP_BYTES_MAX;
         end = end.max(end_of(packed));
         is_behind_gap || end - start > SPAN_BYTES_MAX
     };
-    blobs[1..].iter().position(|packed| is_far(packed)).map_or(blobs.len(), |near| near + 1)
+    blobs[1..].iter().position(is_far).map_or(blobs.len(), |near| near + 1)
 }

@@ -100,13 +100,12 @@ fn superseded(survey: &Survey, fates: &RecordFile<FATE_BYTES>) -> Result<Vec<boo
     Ok(superseded)
 }
 
+/// Is shown a pack, what becomes of it, and its entries.
+type EachPack<'a> = dyn FnMut(&Id, Option<u8>, &[Placed]) -> Result<()> + 'a;
+
 /// Calls `each` with every pack of the index, what becomes of it (`None`: it stays), and its
 /// entries.
-fn each_pack(
-    survey: &Survey,
-    plan: &Plan,
-    each: &mut dyn FnMut(&Id, Option<u8>, &[Placed]) -> Result<()>,
-) -> Result<()> {
+fn each_pack(survey: &Survey, plan: &Plan, each: &mut EachPack<'_>) -> Result<()> {
     let mut fates = Lookup::new(plan.fates.records())?;
     let mut fate_of = |pack: &Id| {
         let found = fates.find(pack.as_bytes())?;

@@ -235,6 +235,9 @@ pub(super) fn is_of_pack(error: &TransferError) -> bool {
     )
 }
 
+/// Of an entry sorted by blob, what says where which blob lies.
+const PLACE_BYTES: usize = PLACED_BYTES - 8;
+
 struct Judged {
     placed: RecordFile<PLACED_BYTES>,
     has_copies: bool,
@@ -259,8 +262,15 @@ fn judge(
         blob
     };
     let mut last: Option<(BlobRecord, bool)> = None;
+    let mut last_place = None;
     while let Some(record) = entries.take()? {
         must_go_on(cancel)?;
+        // Two index files may say different things about one place.
+        let mut place = [0; PLACE_BYTES];
+        place.copy_from_slice(&record[..PLACE_BYTES]);
+        if last_place.replace(place) == Some(place) {
+            continue;
+        }
         let blob = blob_of_entry(&record);
         let is_another = last.is_some_and(|(last, _)| last == blob);
         let is_used = match last {

@@ -1,14 +1,15 @@
 //! One file of the snapshot, from the first piece of it to its name.
 //!
 //! Where nothing is there yet, or what is there is one piece, the file is written beside it under a
-//! name of its own and takes its place when it is whole. A larger file that is there is mended where
-//! it lies, because there may be no room for a second one: before the first byte of it is changed,
-//! it is renamed, and that is made durable; when it is whole, and durable, it gets its name back.
-//! So whatever has the file's name is the whole old one or the whole new one. A file that has other
-//! names as well, or that we may not write to, is not mended: what is right in it is copied.
+//! name of its own and takes its place when it is whole. A larger file that is there is mended
+//! where it lies, because there may be no room for a second one: before the first byte of it is
+//! changed, it is renamed, and that is made durable; when it is whole, and durable, it gets its
+//! name back. So whatever has the file's name is the whole old one or the whole new one. A file
+//! that has other names as well, or that we may not write to, is not mended: what is right in it is
+//! copied.
 //!
-//! What an earlier restore left is taken up again, and like everything that was there it is believed
-//! only where its bytes have the sums the snapshot names.
+//! What an earlier restore left is taken up again, and like everything that was there it is
+//! believed only where its bytes have the sums the snapshot names.
 
 use super::attributes::{self, Had};
 use super::incomplete::name_of_torso;
@@ -65,8 +66,6 @@ pub(super) struct RestoredFile<'a> {
     pub(super) path: PathBuf,
     pub(super) aim: Aim,
     pub(super) base: Base,
-    /// Whether it has one piece at most.
-    pub(super) is_small: bool,
     /// Its other names, if there are any.
     pub(super) group: Option<Arc<Group<'a>>>,
     /// Kept until the file is finished: its folder gets its times after that.
@@ -79,6 +78,9 @@ pub(super) struct RestoredFile<'a> {
 pub(super) struct Progress {
     /// Pieces that are not done yet, and one while not all pieces are known.
     missing: AtomicUsize,
+    /// All its pieces, and those that were written.
+    pieces: AtomicUsize,
+    written: AtomicUsize,
     /// Whether a problem with it was told already.
     has_problem: AtomicBool,
     /// Whether anything of it is not as it should be. Only told, when nothing is to be written.
@@ -120,6 +122,7 @@ impl<'a> RestoredFile<'a> {
 
     /// There is one piece more.
     pub(super) fn is_one_more(&self) {
+        self.progress.pieces.fetch_add(1, Ordering::Relaxed);
         self.progress.missing.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -182,7 +185,7 @@ impl<'a> RestoredFile<'a> {
         let is_there = self.is_in_old(piece, bytes).unwrap_or(false);
         if !is_there {
             self.differs();
-        } else if self.old().is_some_and(|old| !old.is_mendable) && !self.is_small {
+        } else if self.old().is_some_and(|old| !old.is_mendable) {
             let mut right = self.progress.right.lock().unwrap_or_else(PoisonError::into_inner);
             right.push((piece.id(), piece.offset, piece.length()));
         }
@@ -219,6 +222,7 @@ impl<'a> RestoredFile<'a> {
             return self.failed("write the file", cause);
         }
         self.shared.count(|outcome| outcome.bytes_written += bytes.len() as u64);
+        self.progress.written.fetch_add(1, Ordering::AcqRel);
         self.is_one_less();
     }
 
@@ -268,10 +272,11 @@ impl<'a> RestoredFile<'a> {
         }
     }
 
-    /// Copies what was right in the old file; it is read and verified once more.
-    fn copy_what_was_right(&self, output: &Output) -> io::Result<()> {
+    /// Copies what was right in the old file; it is read and verified once more. Says how many
+    /// pieces that were.
+    fn copy_what_was_right(&self, output: &Output) -> io::Result<usize> {
         let Some(old) = self.old().filter(|old| !Arc::ptr_eq(&old.file, &output.file)) else {
-            return Ok(());
+            return Ok(0);
         };
         let right = self.progress.right.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = Vec::new();
@@ -284,7 +289,7 @@ impl<'a> RestoredFile<'a> {
             zeros::write_around(&output.file, &bytes, *offset)?;
             self.shared.count(|outcome| outcome.bytes_written += u64::from(*length));
         }
-        Ok(())
+        Ok(right.len())
     }
 
     /// Whether the file that was there is right to the last byte.
@@ -334,9 +339,21 @@ impl<'a> RestoredFile<'a> {
         self.settle(true);
     }
 
+    /// Whether each piece of a new file was written to it: what was found right was so elsewhere.
+    fn has_every_piece(&self, output: &Output, copied: usize) -> io::Result<()> {
+        let written = self.progress.written.load(Ordering::Acquire) + copied;
+        match !output.is_new || written == self.progress.pieces.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err(io::Error::other("pieces were not written")),
+        }
+    }
+
     /// Size, attributes, name.
     fn complete(&self, output: &Output, is_whole: bool) -> bool {
-        let copied = self.copy_what_was_right(output);
+        let copied = self.copy_what_was_right(output).and_then(|copied| match is_whole {
+            true => self.has_every_piece(output, copied),
+            false => Ok(()),
+        });
         let is_copied = copied.is_ok();
         if let Err(cause) = copied {
             self.failed("copy what was right already", cause);

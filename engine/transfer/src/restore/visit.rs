@@ -223,7 +223,9 @@ impl<'a> Visitor<'a> {
         }
         let (group, first) = self.group(&node, &wanted.path);
         if wanted.found.is_some_and(|found| !self.overwrites(&found, &node)) {
-            self.pass_over(&wanted, &node, group.filter(|_| first.is_none()));
+            // Another name of a file has no bytes of its own.
+            let bytes = if first.is_none() { node.size } else { 0 };
+            self.pass_over(&wanted, bytes, group.filter(|_| first.is_none()));
             return Ok(());
         }
         match (node.kind, group, first) {
@@ -245,14 +247,14 @@ impl<'a> Visitor<'a> {
     }
 
     /// Leaves what is there as it is.
-    fn pass_over(&self, wanted: &Wanted<'_, 'a>, node: &Node, first: Option<Arc<Group<'a>>>) {
-        self.shared.unchanged(&wanted.path, node.size);
+    fn pass_over(&self, wanted: &Wanted<'_, 'a>, bytes: u64, first: Option<Arc<Group<'a>>>) {
+        self.shared.unchanged(&wanted.path, bytes);
         self.shared.pass_over(&wanted.path);
         self.drop_leftover(wanted);
         if let Some(group) = first {
             group.is_settled(true);
         }
-        self.shared.progress(1, node.size, Some(&wanted.path));
+        self.shared.progress(1, bytes, Some(&wanted.path));
     }
 
     /// What an earlier restore left of it is of no use any more.
@@ -301,6 +303,7 @@ impl<'a> Visitor<'a> {
             self.shared.done(ItemAction::Restored, &wanted.path);
             return Ok(());
         }
+        self.drop_leftover(&wanted);
         let (place, name) = (wanted.place.clone(), wanted.name.to_owned());
         self.pieces.enters(&place, true)?;
         match group.join(Name { place, name, path: wanted.path }) {
@@ -366,7 +369,7 @@ impl<'a> Visitor<'a> {
         } else if self.is_left(wanted.place, &node.name) {
             base = Base::Leftover;
         }
-        let file = self.restored_file(&wanted, node, base, is_small, group);
+        let file = self.restored_file(&wanted, node, base, group);
         match is_trusted {
             true => {
                 file.is_one_less();
@@ -418,7 +421,6 @@ impl<'a> Visitor<'a> {
         wanted: &Wanted<'_, 'a>,
         node: Node,
         base: Base,
-        is_small: bool,
         group: Option<Arc<Group<'a>>>,
     ) -> RestoredFile<'a> {
         RestoredFile {
@@ -427,7 +429,6 @@ impl<'a> Visitor<'a> {
             path: wanted.path.clone(),
             aim: self.aim,
             base,
-            is_small,
             group,
             place: wanted.place.clone(),
             progress: Progress::begun(),
@@ -445,7 +446,7 @@ impl<'a> Visitor<'a> {
             Some(stat) if stat.kind == Kind::File && stat.size == node.size => {
                 let base = Base::Found { stat, is_mendable: false };
                 self.pieces.enters(wanted.place, false)?;
-                self.send_pieces(self.restored_file(&wanted, node, base, false, None))
+                self.send_pieces(self.restored_file(&wanted, node, base, None))
             }
             Some(_) => {
                 let reason = "is no file of the size it has in the snapshot";
@@ -504,6 +505,7 @@ impl<'a> Visitor<'a> {
         if self.aim == Aim::Tell {
             self.shared.done(ItemAction::Restored, path);
         } else if let Some(folder) = wanted.place.folder() {
+            self.drop_leftover(wanted);
             let made = self.make_other(folder, wanted, node);
             let made = self.shared.noted(path, "make it", made);
             if made.is_some() {
