@@ -300,6 +300,8 @@ impl<R: Read> IndexReader<R> {
                 1 => kind = Some(self.kind()?),
                 2 => offset = Some(self.json.number_u32()?),
                 3 => length = Some(self.json.number_u32()?),
+                // rustic writes `null` for what is not compressed.
+                4 if self.json.take_null()? => {}
                 4 => uncompressed_length = NonZeroU32::new(self.json.number_u32()?),
                 _ => self.json.skip()?,
             }
@@ -424,6 +426,11 @@ mod tests {
         assert!(entries.iter().all(|entry| entry.pack == a && entry.packed.blob.id == b));
         assert_eq!(read("{}").unwrap(), []);
         assert_eq!(read(r#"{"packs":null}"#).unwrap(), []);
+        let json = format!(
+            r#"{{"packs":[{{"id":"{a}","blobs":[{{"id":"{a}","type":"data","offset":0,"#,
+            a = Id::of(b"a")
+        ) + r#""length":40,"uncompressed_length":null}]}]}"#;
+        assert_eq!(read(&json).unwrap()[0].packed.blob.uncompressed_length, None);
     }
 
     #[test]

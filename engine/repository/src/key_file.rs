@@ -113,7 +113,8 @@ impl KeyError {
 /// A key file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct KeyFile {
-    /// When it was made.
+    /// When it was made. rustic does not say; then it is the first moment restic can write.
+    #[serde(default = "unknown_moment")]
     pub created: Time,
     /// By whom.
     #[serde(default)]
@@ -207,6 +208,10 @@ impl KeyFile {
     }
 }
 
+fn unknown_moment() -> Time {
+    "0001-01-01T00:00:00Z".parse().expect("it is a time")
+}
+
 fn derive(password: &[u8], salt: &[u8], cost: KdfCost) -> Result<MasterKey, KeyError> {
     let params = cost.check()?;
     let mut bytes = Zeroizing::new([0; MASTER_KEY_BYTES]);
@@ -287,6 +292,17 @@ mod tests {
         for wrong in ["", "Secret", "secret ", "secret\n"] {
             assert!(matches!(read.open(wrong), Err(KeyError::WrongPassword)), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_key_that_does_not_say_who_made_it_when_opens_as_rustics_do() {
+        let json = file(CHEAP).to_json().unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        for name in ["created", "username", "hostname"] {
+            json.as_object_mut().unwrap().remove(name);
+        }
+        let read = KeyFile::from_json(json.to_string().as_bytes()).unwrap();
+        assert_eq!(read.open("secret").unwrap().to_bytes(), master().to_bytes());
     }
 
     #[test]

@@ -13,6 +13,9 @@ use tests_support::compare::{Options, trees_with};
 /// Places of the small box: one made there, and a copy of the large one.
 const FRESH: &str = "-small";
 const COPY: &str = "-copy";
+/// In a box too small restic neither ends nor dies: it reads its own pages again and again.
+const LIMITED_SECONDS_MIN: u64 = 40;
+const LIMITED_SECONDS_PER_PERCENT: u64 = 20;
 /// The share that is restored alone.
 const RESTORED_SHARE: u64 = 7;
 
@@ -64,7 +67,9 @@ impl<'a> Life<'a> {
             Ok((tool.clone(), place))
         };
         let places = wanted.tools.iter().map(place).collect::<io::Result<_>>()?;
-        let scales = Scales { folder: folder.clone() };
+        let seconds_max =
+            LIMITED_SECONDS_MIN + u64::from(wanted.scale) * LIMITED_SECONDS_PER_PERCENT;
+        let scales = Scales { folder: folder.clone(), seconds_max };
         Ok(Self { wanted, corpus, folder, scales, places, account: Account::default(), turn: 0 })
     }
 

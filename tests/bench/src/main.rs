@@ -49,6 +49,9 @@ enum Verb {
     Measure(measure::Order),
 }
 
+/// Long enough for any command in a small box, at full scale.
+const LIMITED_SECONDS_MAX: u64 = 3600;
+
 /// A command in a small box.
 #[derive(Debug, clap::Args)]
 struct Boxed {
@@ -132,7 +135,7 @@ fn main() -> ExitCode {
 /// Runs one command in a cgroup of its own; what it said is in the figure's last words.
 fn limited(boxed: &Boxed) -> Result<measure::Figure, Box<dyn Error>> {
     let cgroup = cgroup::Limited::of(boxed.limit << 20)?;
-    let scales = measure::Scales { folder: boxed.folder.clone() };
+    let scales = measure::Scales { folder: boxed.folder.clone(), seconds_max: LIMITED_SECONDS_MAX };
     let commands = [boxed.command.clone()];
     let mut figure = scales.weigh(&commands, &[], &boxed.folder, Some(cgroup.folder()))?;
     figure.last_words = scales.said();

@@ -11,11 +11,16 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// The rest of a failed command's output that is shown, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 600;
+
+/// The exit code noted for a program that had to be ended; `timeout` uses the same.
+const STUCK: i32 = 124;
+/// How often a program with a time limit is looked at.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// Run one command, and write down what it cost.
 #[derive(Debug, clap::Args)]
@@ -29,6 +34,9 @@ pub struct Order {
     /// The cgroup to run in
     #[arg(long)]
     cgroup: Option<PathBuf>,
+    /// After so many seconds it is ended: in too small a box some programs neither end nor die
+    #[arg(long)]
+    seconds_max: Option<u64>,
     /// The command
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -55,7 +63,7 @@ impl Order {
         command.args(&self.command[1..]).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
         let begun = Instant::now();
-        let status = command.status()?;
+        let status = self.wait(command.spawn()?, begun)?;
         let wall = begun.elapsed();
         let used = getrusage(UsageWho::RUSAGE_CHILDREN)?;
         let cpu = used.user_time() + used.system_time();
@@ -63,9 +71,26 @@ impl Order {
             "cpu_microseconds": cpu.num_microseconds(),
             "wall_microseconds": u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
             "memory_kib": used.max_rss(),
-            "code": status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            "code": match status {
+                None => STUCK,
+                Some(ended) => ended.code().unwrap_or(128 + ended.signal().unwrap_or(0)),
+            },
         });
         fs::write(&self.result, figures.to_string())
+    }
+
+    /// Its end, or nothing when it had to be ended.
+    fn wait(&self, mut child: Child, begun: Instant) -> std::io::Result<Option<ExitStatus>> {
+        let Some(seconds_max) = self.seconds_max else { return child.wait().map(Some) };
+        while begun.elapsed().as_secs() < seconds_max {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
+            }
+            std::thread::sleep(GLANCE);
+        }
+        child.kill()?;
+        child.wait()?;
+        Ok(None)
     }
 }
 
@@ -90,6 +115,11 @@ impl Figure {
         self.code == 0
     }
 
+    /// Whether it had to be ended, because it was not done in time.
+    pub fn is_stuck(&self) -> bool {
+        self.code == STUCK
+    }
+
     /// Whether the kernel killed it, or its runtime gave up for want of memory.
     pub fn is_out_of_memory(&self) -> bool {
         self.code == 128 + 9 || self.code == 128 + 6 || self.last_words.contains("out of memory")
@@ -101,6 +131,8 @@ impl Figure {
 pub struct Scales {
     /// A folder for results and output.
     pub folder: PathBuf,
+    /// How long a command may take inside a cgroup.
+    pub seconds_max: u64,
 }
 
 impl Scales {
@@ -130,6 +162,7 @@ impl Scales {
             order.arg("measure").arg("--result").arg(&result).arg("--log").arg(&log);
             if let Some(folder) = cgroup {
                 order.arg("--cgroup").arg(folder);
+                order.arg("--seconds-max").arg(self.seconds_max.to_string());
             }
             order.arg("--").args(command).current_dir(place);
             order.envs(environment.iter().map(|(name, value)| (name, value)));

@@ -52,6 +52,9 @@ pub fn cell(figure: &Figure) -> String {
     if figure.is_out_of_memory() {
         return "killed".to_owned();
     }
+    if figure.is_stuck() {
+        return format!("not done in {:.0} s", figure.wall_seconds);
+    }
     if !figure.is_done() {
         return format!("failed ({})", figure.code);
     }

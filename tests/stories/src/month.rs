@@ -87,6 +87,10 @@ impl Month {
             }
         }
         self.everybody_agrees();
+        // Ours cuts files in its own way where it made the repository, else in restic's.
+        if maker != Tool::Ours {
+            self.both_write_the_same_tree();
+        }
     }
 
     /// A number below `end`.
@@ -207,7 +211,10 @@ impl Month {
                 self.restore(tool, which);
             }
         }
-        // Both write the same tree of the same files, to the last byte.
+    }
+
+    /// Of the same files, to the last byte.
+    fn both_write_the_same_tree(&mut self) {
         let mut trees = BTreeMap::new();
         for tool in [Tool::Ours, Tool::Restic] {
             let source = self.home.source();
