@@ -1,11 +1,12 @@
 //! One file of the snapshot, from the first piece of it to its name.
 //!
 //! Where nothing is there yet, or what is there is one piece, the file is written beside it under a
-//! name of its own and takes its place when it is whole. A larger file that is there is mended where
-//! it lies, because there may be no room for a second one: before the first byte of it is changed,
-//! it is renamed, and that is made durable; when it is whole, and durable, it gets its name back.
-//! So whatever has the file's name is the whole old one or the whole new one. A file that has other
-//! names as well, or that we may not write to, is not mended: what is right in it is copied.
+//! name of its own and takes its place when it is whole. A larger file that is there is mended
+//! where it lies, because there may be no room for a second one: before the first byte of it is
+//! changed, it is renamed, and that is made durable; when it is whole, and durable, it gets its
+//! name back. So whatever has the file's name is the whole old one or the whole new one. A file
+//! that has other names as well, or that we may not write to, is not mended: what is right in it is
+//! copied.
 //!
 //! What an earlier restore left is taken up again, and like everything that was there it is believed
 //! only where its bytes have the sums the snapshot names.

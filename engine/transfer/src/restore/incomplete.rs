@@ -1,8 +1,8 @@
 //! Names of files that are not whole yet, and what an earlier restore left under such names.
 //!
 //! `photo.jpg` is written as `photo.jpg.incomplete-` and 24 digits: eight of the snapshot's id, and
-//! sixteen of a sum of repository, snapshot and name. So the next restore of the same snapshot finds
-//! what a killed one left; no file of that snapshot can have the name, because nobody knows a
+//! sixteen of a sum of repository, snapshot and name. So the next restore of the same snapshot
+//! finds what a killed one left; no file of that snapshot can have the name, because nobody knows a
 //! snapshot's id before it is made; and what another program called so is not taken for ours.
 
 use crate::posix::{Folder, c_name};

@@ -1,8 +1,8 @@
 //! Pieces of files, gathered and sorted on their way from the walk to the workers.
 //!
 //! A repository's packs are read in the order of their bytes, as far as memory and the number of
-//! open files let the walk run ahead: so a spinning disk seeks little, a server is asked seldom, and
-//! a blob that several files share is fetched once. What is sorted together is a batch; what lies
+//! open files let the walk run ahead: so a spinning disk seeks little, a server is asked seldom,
+//! and a blob that several files share is fetched once. What is sorted together is a batch; what lies
 //! close together in one pack, a run, which one worker takes.
 
 use super::file::RestoredFile;
