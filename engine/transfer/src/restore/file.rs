@@ -8,8 +8,8 @@
 //! that has other names as well, or that we may not write to, is not mended: what is right in it is
 //! copied.
 //!
-//! What an earlier restore left is taken up again, and like everything that was there it is believed
-//! only where its bytes have the sums the snapshot names.
+//! What an earlier restore left is taken up again, and like everything that was there it is
+//! believed only where its bytes have the sums the snapshot names.
 
 use super::attributes::{self, Had};
 use super::incomplete::name_of_torso;

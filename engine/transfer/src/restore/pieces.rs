@@ -2,8 +2,8 @@
 //!
 //! A repository's packs are read in the order of their bytes, as far as memory and the number of
 //! open files let the walk run ahead: so a spinning disk seeks little, a server is asked seldom,
-//! and a blob that several files share is fetched once. What is sorted together is a batch; what lies
-//! close together in one pack, a run, which one worker takes.
+//! and a blob that several files share is fetched once. What is sorted together is a batch; what
+//! lies close together in one pack, a run, which one worker takes.
 
 use super::file::RestoredFile;
 use super::place::Place;
