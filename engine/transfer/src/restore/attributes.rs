@@ -136,6 +136,7 @@ fn mode(node: &Node) -> Mode {
 
 /// Where a system's time has 32 bits, times beyond them become the last ones it knows.
 #[allow(clippy::unnecessary_fallible_conversions, clippy::useless_conversion)]
+#[allow(deprecated)] // On musl it is to become 64-bit, which is what this asks for.
 fn stamp(time: &Time) -> TimeSpec {
     let bounds = (libc::time_t::MIN, libc::time_t::MAX);
     let nearest = if time.seconds < 0 { bounds.0 } else { bounds.1 };
