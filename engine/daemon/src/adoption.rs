@@ -29,7 +29,7 @@ pub fn set_tag(set: &str) -> String {
 pub fn adopt(daemon: &Daemon, wanted: AdoptComputer) -> Result<Adopted, Failure> {
     let destination = daemon.known().settings.destination(&wanted.destination)?.clone();
     let repository = destination::open(daemon, &destination)?;
-    let snapshots = engine_transfer::snapshots(&repository)?;
+    let (snapshots, _) = engine_transfer::readable_snapshots(&repository)?;
     let tag = guid_tag(wanted.guid);
     let of_it: Vec<&SnapshotInfo> =
         snapshots.iter().filter(|snapshot| snapshot.tags.contains(&tag)).collect();

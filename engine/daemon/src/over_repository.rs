@@ -57,10 +57,18 @@ fn open(world: &World) -> Result<Repository, Failure> {
     })
 }
 
+/// The usual folder is done without where it cannot be written to: nothing in it is needed.
 fn with_caches(world: &World, repository: Repository) -> Repository {
-    match &world.caches {
-        Some(caches) => repository.with_cache(caches),
-        None => repository,
+    let Some(caches) = &world.caches else { return repository };
+    let cached = repository.clone().with_cache(caches);
+    match cached.try_cache() {
+        Err(error) if !world.is_cache_named => {
+            if !world.quiet && !world.json {
+                eprintln!("holdfast: nothing is kept for the next run: {error}");
+            }
+            repository
+        }
+        _ => cached,
     }
 }
 
@@ -226,12 +234,26 @@ fn show_backup(world: &World, outcome: &BackupOutcome) {
 
 fn snapshots(world: &World) -> Result<ExitCode, Failure> {
     let repository = open(world)?;
-    let list = engine_transfer::snapshots(&repository)?;
+    let (list, damage) = engine_transfer::readable_snapshots(&repository)?;
     if world.json {
         output::json(&list.iter().map(snapshot_json).collect::<Vec<_>>());
+    } else {
+        show_snapshots(world, &list);
+    }
+    if damage.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    for snapshot in &list {
+    for error in &damage {
+        eprintln!("holdfast: {error}");
+    }
+    let fact = format!("{} more cannot be read", damage.len());
+    Err(Failure::new(fact).remedy(
+        "those listed are to be had by their ids; `holdfast check` tells what else is damaged",
+    ))
+}
+
+fn show_snapshots(world: &World, list: &[SnapshotInfo]) {
+    for snapshot in list {
         let paths: Vec<_> = snapshot.paths.iter().map(|path| path.display().to_string()).collect();
         output::line(&format!(
             "{}  {}  {}  {}  {}",
@@ -245,7 +267,6 @@ fn snapshots(world: &World) -> Result<ExitCode, Failure> {
     if !world.quiet {
         output::line(&format!("{} snapshots", list.len()));
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn snapshot_json(snapshot: &SnapshotInfo) -> serde_json::Value {

@@ -26,6 +26,8 @@ pub struct World {
     home: Option<PathBuf>,
     /// Where caches of repositories are kept, if they are.
     pub caches: Option<PathBuf>,
+    /// Whether that folder was named, and is not only the usual one.
+    pub is_cache_named: bool,
     /// How to go to the repository.
     pub way: Way,
     /// How long to wait for a lock.
@@ -67,6 +69,7 @@ impl World {
                 .or_else(|| path(environment::HOME))
                 .or_else(|| home_beside(&env::current_exe().ok()?))
                 .or_else(|| Some(path("HOME")?.join(".local/state/holdfast"))),
+            is_cache_named: arguments.cache_dir.is_some(),
             caches: arguments
                 .cache_dir
                 .clone()

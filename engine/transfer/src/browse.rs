@@ -81,28 +81,54 @@ impl SnapshotInfo {
     }
 }
 
-/// Calls `each` for every snapshot that can be read, in any order.
+/// Calls `each` for every snapshot, in any order. One that is damaged is an error: whoever removes
+/// what no snapshot needs has to know them all.
 pub(crate) fn each_snapshot(
     repository: &Repository,
     each: &mut dyn FnMut(Id, Snapshot),
 ) -> Result<()> {
+    match each_readable(repository, each)?.pop() {
+        Some(damage) => Err(damage),
+        None => Ok(()),
+    }
+}
+
+/// Calls `each` for every snapshot that can be read, in any order. Gives what is wrong with the
+/// others.
+fn each_readable(
+    repository: &Repository,
+    each: &mut dyn FnMut(Id, Snapshot),
+) -> Result<Vec<TransferError>> {
+    let mut damage = Vec::new();
     for (id, _) in list_all(repository.storage().as_ref(), FileKind::Snapshot)? {
         match repository.read_unpacked::<Snapshot>(FileKind::Snapshot, id) {
             Ok(snapshot) => each(id, snapshot),
             // Forgotten by somebody since it was listed.
             Err(TransferError::Storage(StorageError::NotFound { .. })) => {}
+            Err(error @ TransferError::Damaged { .. }) => damage.push(error),
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(damage)
 }
 
-/// All snapshots, oldest first.
+/// All snapshots, oldest first. One that is damaged is an error.
 pub fn snapshots(repository: &Repository) -> Result<Vec<SnapshotInfo>> {
+    match readable_snapshots(repository)? {
+        (all, damage) if damage.is_empty() => Ok(all),
+        (_, mut damage) => Err(damage.swap_remove(0)),
+    }
+}
+
+/// The snapshots that can be read, oldest first, and what is wrong with the others.
+pub fn readable_snapshots(
+    repository: &Repository,
+) -> Result<(Vec<SnapshotInfo>, Vec<TransferError>)> {
     let mut all = Vec::new();
-    each_snapshot(repository, &mut |id, snapshot| all.push(SnapshotInfo::of(id, &snapshot)))?;
+    let damage =
+        each_readable(repository, &mut |id, found| all.push(SnapshotInfo::of(id, &found)))?;
     all.sort_by_key(|info| (info.time_nanoseconds, info.id));
-    Ok(all)
+    Ok((all, damage))
 }
 
 /// The snapshot meant by `latest`, an id, or the unambiguous beginning of one.
@@ -191,7 +217,8 @@ fn newest(
 ) -> Result<Parents> {
     let (mut found, mut best_rank) = (Parents::default(), None);
     let when = |snapshot: &Snapshot| (snapshot.time.seconds, snapshot.time.nanoseconds);
-    each_snapshot(repository, &mut |id, snapshot| {
+    // One that is damaged is for `check` to tell of: it must not keep new backups from being made.
+    each_readable(repository, &mut |id, snapshot| {
         let has_tag = tag.is_some_and(|tag| snapshot.tags.contains(tag));
         let is_like = has_tag || snapshot.hostname == request.hostname;
         if !is_like || !has_paths(&snapshot, request) {

@@ -51,7 +51,7 @@ mod tree_walk;
 pub use backup::{
     BackupOutcome, BackupRequest, CHECKPOINT_INTERVAL, ParentChoice, SourceProblem, backup,
 };
-pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, snapshots};
+pub use browse::{ListedNode, SnapshotInfo, find_snapshot, ls, readable_snapshots, snapshots};
 pub use check::{CheckReport, CheckRequest, Finding, Reading, check, check_reading};
 pub use copy::{CopyReport, CopyRequest, copy};
 pub use diff::{Change, diff};

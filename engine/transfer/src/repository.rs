@@ -150,6 +150,14 @@ impl Repository {
         Self(Arc::new(Inner { cache, ..Inner::clone(&self.0) }))
     }
 
+    /// Whether its cache can be written to; without one there is nothing to fail.
+    pub fn try_cache(&self) -> Result<()> {
+        match self.0.cache.folder()? {
+            Some(_) => self.0.cache.scratch_file().map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// The same repository, what is stored in it compressed with this effort.
     pub fn with_effort(self, effort: Effort) -> Self {
         Self(Arc::new(Inner { effort, ..Inner::clone(&self.0) }))

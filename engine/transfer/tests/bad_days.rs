@@ -6,7 +6,7 @@ mod place;
 use engine_repository::FileKind;
 use engine_storage::testing::{Fault, Faulty};
 use engine_storage::{Name, StorageError};
-use engine_transfer::{Cancel, TransferError, backup, snapshots};
+use engine_transfer::{Cancel, TransferError, backup, readable_snapshots, snapshots};
 use place::{Place, back_up, check_all, request, restore_latest};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -94,6 +94,31 @@ fn a_flipped_bit_is_found_by_check_and_never_restored_as_if_it_were_right() {
     let restored =
         engine_transfer::restore(&repository, &snapshot, &request, &|_| {}, &Cancel::new());
     assert!(matches!(restored, Err(TransferError::Damaged { .. })), "{restored:?}");
+}
+
+#[test]
+fn a_damaged_snapshot_keeps_no_backup_from_being_made_and_no_other_from_being_listed() {
+    let place = Place::new();
+    let source = place.source();
+    let repository = place.init();
+    let old = back_up(&repository, &source);
+    let kept = back_up(&repository, &source);
+    let file = place.path("repository/snapshots").join(old.snapshot.to_string());
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[40] ^= 1;
+    let mut permissions = fs::metadata(&file).unwrap().permissions();
+    #[allow(clippy::permissions_set_readonly_false)] // It is made by us, and goes with the test.
+    permissions.set_readonly(false);
+    fs::set_permissions(&file, permissions).unwrap();
+    fs::write(&file, bytes).unwrap();
+    let next = back_up(&repository, &source);
+    assert_eq!(next.parent, Some(kept.snapshot));
+    let (listed, damage) = readable_snapshots(&repository).unwrap();
+    let listed: Vec<_> = listed.iter().map(|snapshot| snapshot.id).collect();
+    assert_eq!((listed, damage.len()), (vec![kept.snapshot, next.snapshot], 1));
+    assert!(damage[0].to_string().contains(&old.snapshot.to_string()), "{}", damage[0]);
+    // Which is the latest nobody knows, and what the damaged one needs neither.
+    assert!(matches!(snapshots(&repository), Err(TransferError::Damaged { .. })));
 }
 
 #[test]

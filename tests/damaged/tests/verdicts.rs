@@ -54,8 +54,9 @@ fn nth(repository: &Path, kind: FileKind, place: usize) -> PathBuf {
 /// Both say the same.
 const SAME: &str = "";
 /// Restic tells of it, lists the others, and exits as if nothing were wrong; asked for the latest
-/// it then finds none. Ours stops, names the file, and exits with 1. By id both restore the others.
-const LISTS_NONE: &str = "ours does not call a list complete that is not";
+/// it then finds none. Ours lists the others, too, names the file, and exits with 1. By id both
+/// restore the others; which is the latest neither guesses.
+const LISTS_LESS: &str = "ours does not call a list complete that is not";
 const NO_LATEST: &str = "`ls latest` of restic before 0.16 exits with 0 where there is nothing";
 const UNREADABLE_LOCK: &str = "restic before 0.16 passes over it; newer ones and ours do not, for \
                                it may be somebody's";
@@ -170,22 +171,22 @@ const DAMAGES: &[Row] = &[
         "a bit of the newest snapshot",
         |it| flip(&nth(it, Snapshot, 1), At::Middle),
         "damaged damaged 1 unlisted none!",
-        "damaged damaged 0! unlisted! none!",
-        LISTS_NONE,
+        "damaged damaged 1! unlisted! none!",
+        LISTS_LESS,
     ),
     (
         "a bit of the oldest snapshot",
         |it| flip(&nth(it, Snapshot, 0), At::Middle),
         "damaged damaged 1 unlisted none!",
-        "damaged damaged 0! unlisted! none!",
-        LISTS_NONE,
+        "damaged damaged 1! unlisted! none!",
+        LISTS_LESS,
     ),
     (
         "a snapshot of no bytes",
         |it| cut(&nth(it, Snapshot, 0), 0),
         "damaged damaged 1 unlisted none!",
-        "damaged damaged 0! unlisted! none!",
-        LISTS_NONE,
+        "damaged damaged 1! unlisted! none!",
+        LISTS_LESS,
     ),
     (
         "a snapshot is gone",
