@@ -13,7 +13,7 @@ mod answer;
 pub(crate) use answer::{Asked, refused, unreachable};
 
 use crate::throttled::{Pace, Paced};
-use crate::{Name, Result, StorageError};
+use crate::{Name, Result, Storage, StorageError};
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -244,6 +244,16 @@ impl Http {
 /// The length an answer says it has.
 pub(crate) fn length_of(answer: &Response<Body>) -> Option<u64> {
     answer.headers().get("content-length")?.to_str().ok()?.parse().ok()
+}
+
+/// Whether a file is there up to `end`, for a read of no bytes: a server is not asked for those.
+pub(crate) fn must_reach(storage: &dyn Storage, name: Name, end: u64) -> Result<()> {
+    let location = storage.location();
+    match storage.size(name)? {
+        None => Err(StorageError::NotFound { location, name }),
+        Some(bytes) if bytes < end => Err(StorageError::Short { location, name, end }),
+        Some(_) => Ok(()),
+    }
 }
 
 /// The value of the header that asks for the part of a file from `start` to before `end`.

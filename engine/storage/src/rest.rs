@@ -13,7 +13,7 @@ mod pack;
 pub use address::{Address, AddressError};
 
 use crate::clock::Clock;
-use crate::http::{Asked, Http, range_of};
+use crate::http::{Asked, Http, must_reach, range_of};
 use crate::spool::Spool;
 use crate::throttled::Pace;
 use crate::{Name, PackFile, Patience, Rates, Result, Storage, StorageError};
@@ -130,14 +130,7 @@ impl Storage for Rest {
     ) -> Result<()> {
         let (start, end) = (offset + *arrived as u64, offset.saturating_add(buffer.len() as u64));
         if start >= end {
-            let location = self.location();
-            let there = self.size(name)?.ok_or(StorageError::NotFound { location, name })?;
-            let location = self.location();
-            return if there < end {
-                Err(StorageError::Short { location, name, end })
-            } else {
-                Ok(())
-            };
+            return must_reach(self, name, end);
         }
         let asked = Asked { action: "read a part of a file", name: Some(name) };
         let answer = self.line.get(name, Some(range_of(start, end)), end - start)?;

@@ -27,7 +27,7 @@ mod pack;
 pub use address::{AccessKey, S3Address};
 
 use crate::clock::Clock;
-use crate::http::{Http, range_of};
+use crate::http::{Http, must_reach, range_of};
 use crate::spool::Spool;
 use crate::throttled::Pace;
 use crate::{Name, PackFile, Patience, Persistence, Rates, Result, Storage, StorageError};
@@ -189,12 +189,7 @@ impl Storage for S3 {
             let answer = self.line.get(name, Some(range_of(start, end)), end - start)?;
             return self.line.http.take_part(answer, name, offset, buffer, arrived);
         }
-        let location = self.location();
-        match self.size(name)? {
-            None => Err(StorageError::NotFound { location, name }),
-            Some(bytes) if bytes < end => Err(StorageError::Short { location, name, end }),
-            Some(_) => Ok(()),
-        }
+        must_reach(self, name, end)
     }
 
     fn write(&self, name: Name, bytes: &[u8]) -> Result<()> {

@@ -9,7 +9,7 @@ use engine_transfer::{
     Cancel, ForgetRequest, MaxUnused, PruneReport, PruneRequest, Repository, TransferError, forget,
     prune, unlock,
 };
-use place::{Place, back_up, check_all, noise, restore_latest};
+use place::{Place, back_up, check_all, copy, noise, restore_latest};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -179,19 +179,6 @@ fn packs_are_needed(place: &Place, repository: &Repository) -> bool {
     let packs = list_all(place.folder().as_ref(), FileKind::Pack).unwrap();
     let bytes: u64 = packs.iter().map(|(_, bytes)| bytes).sum();
     (needed..needed + 5_000).contains(&bytes)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        if from.is_dir() {
-            // 256 folders, most of them empty.
-            copy(&from, &to);
-        } else {
-            fs::hard_link(from, to).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use engine_transfer::{
     RepairSnapshotsReport, RepairSnapshotsRequest, Repository, TransferError, repair_index,
     repair_packs, repair_snapshots, snapshots, unlock,
 };
-use place::{Place, back_up, check_all, noise, restore_latest};
+use place::{Place, back_up, check_all, copy, noise, restore_latest};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -388,18 +388,6 @@ fn cut_off_by(
     let report = check_all(&place.open_on(place.folder()));
     assert!(report.is_sound(), "{:?}", report.findings);
     place.restic_must(&["check", "--read-data"]);
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        if from.is_dir() {
-            copy(&from, &to);
-        } else {
-            fs::hard_link(from, to).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(super) use records::FileIdentity;
 use super::lazy_index::LazyIndex;
 use super::pack::{Waiting, write_index};
 use super::shared::lock;
+use crate::index::Index;
 use crate::{BackupRequest, Repository, Result};
 use engine_repository::index::INDEX_BLOBS_MAX;
 use engine_repository::{FileKind, Id, Node, PackedBlob};
@@ -212,7 +213,7 @@ fn adopt_packs_of(repository: &Repository, index: &LazyIndex<'_>, packs: &File) 
     write_index(repository, &mut waiting)
 }
 
-fn is_indexed(index: &crate::index::Index, blobs: &[PackedBlob]) -> Result<bool> {
+fn is_indexed(index: &Index, blobs: &[PackedBlob]) -> Result<bool> {
     for packed in blobs {
         if !index.has(packed.blob.kind, &packed.blob.id)? {
             return Ok(false);
