@@ -6,13 +6,12 @@ use engine_repository::FileKind;
 use engine_storage::testing::{Fault, Faulty};
 use engine_storage::{Name, Storage, list_all};
 use engine_transfer::{
-    BackupOutcome, BackupRequest, Cancel, Event, ForgetRequest, Repository, SnapshotInfo, backup,
-    forget, snapshots,
+    BackupRequest, Cancel, ForgetRequest, Repository, SnapshotInfo, backup, forget, snapshots,
 };
 use place::{Place, back_up, check_all, noise, request};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const FILE_BYTES: usize = 1_500_000;
@@ -183,22 +182,22 @@ fn packs_a_prune_removed_meanwhile_are_stored_again() {
     place.restic_must(&["check", "--read-data"]);
 }
 
-/// A backup that makes a checkpoint whenever it can; what snapshots there were while it ran.
-fn with_checkpoints(place: &Place, source: &Path, cancel_after: u64) -> Vec<SnapshotInfo> {
-    let repository = place.open_on(place.folder());
+/// A backup that makes a checkpoint whenever it can, and is asked to stop at a change of the
+/// destination; what snapshots there were while it ran.
+fn with_checkpoints(place: &Place, source: &Path, stop_at: Option<usize>) -> Vec<SnapshotInfo> {
     let wanted = BackupRequest { checkpoint_interval: Duration::ZERO, ..request(source) };
-    let cancel = Cancel::new();
-    let seen = std::sync::Mutex::new(Vec::new());
-    let events = |event| {
-        if let Event::Progress(progress) = event {
-            seen.lock().unwrap().extend(snapshots(&repository).unwrap());
-            if progress.bytes_done > cancel_after {
-                cancel.cancel();
-            }
+    let (cancel, seen) = (Cancel::new(), Arc::new(Mutex::new(Vec::new())));
+    let (watched, asked, found) = (place.open_on(place.folder()), cancel.clone(), seen.clone());
+    let storage = Faulty::watched(place.folder(), move |change| {
+        found.lock().unwrap().extend(snapshots(&watched).unwrap());
+        if stop_at == Some(change) {
+            asked.cancel();
         }
-    };
-    let _: Option<BackupOutcome> = backup(&repository, &wanted, &events, &cancel).ok();
-    seen.into_inner().unwrap()
+    });
+    let ended = backup(&place.open_on(Arc::new(storage)), &wanted, &|_| {}, &cancel);
+    assert_eq!(ended.is_err(), stop_at.is_some());
+    let mut seen = seen.lock().unwrap();
+    std::mem::take(&mut seen)
 }
 
 #[test]
@@ -206,7 +205,7 @@ fn a_checkpoint_is_a_snapshot_restic_restores_and_a_box_without_a_journal_goes_o
     let place = Place::new();
     let source = many_files(&place);
     place.init();
-    with_checkpoints(&place, &source, 30_000_000);
+    with_checkpoints(&place, &source, Some(45));
     let left = snapshots(&place.open_on(place.folder())).unwrap();
     assert!(left.len() == 1 && left[0].is_checkpoint, "{left:?}");
     assert_eq!(left[0].tags, ["guid:42", "checkpoint"]);
@@ -231,10 +230,11 @@ fn checkpoints_replace_each_other_and_the_complete_snapshot_replaces_them() {
     let place = Place::new();
     let source = many_files(&place);
     place.init();
-    let seen = with_checkpoints(&place, &source, u64::MAX);
-    assert!(seen.iter().all(|snapshot| snapshot.is_checkpoint));
+    let seen = with_checkpoints(&place, &source, None);
+    assert!(seen.iter().any(|snapshot| snapshot.is_checkpoint));
     let left = snapshots(&place.open_on(place.folder())).unwrap();
     assert!(left.len() == 1 && !left[0].is_checkpoint, "{left:?}");
+    assert!(seen.iter().all(|snapshot| snapshot.is_checkpoint || snapshot.id == left[0].id));
     is_sound(&place);
 }
 
@@ -260,7 +260,7 @@ fn forget_counts_no_checkpoint_and_removes_those_a_complete_snapshot_came_after(
     back_up(&repository, &source);
     fs::write(source.join("folder 0/file 0"), noise(FILE_BYTES, 77)).unwrap();
     fs::write(source.join("folder 4/file 0"), noise(20 * FILE_BYTES, 78)).unwrap();
-    with_checkpoints(&place, &source, 45_000_000);
+    with_checkpoints(&place, &source, Some(8));
     let all = snapshots(&repository).unwrap();
     assert!(all.len() == 2 && all[1].is_checkpoint, "{all:?}");
     let mut wanted = ForgetRequest::default();

@@ -7,7 +7,7 @@ use crate::{Name, PackFile, Result, Storage, StorageError};
 use engine_repository::{FileKind, Id};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +34,13 @@ pub struct Faulty {
     state: Arc<State>,
 }
 
+/// What is told of each change before it is made.
+type Watcher = Box<dyn Fn(usize) + Send + Sync>;
+
 struct State {
     faults: Mutex<Vec<Fault>>,
     changes: AtomicUsize,
+    watcher: OnceLock<Watcher>,
     /// Since the last fault was injected.
     written: Mutex<Vec<Name>>,
     location: String,
@@ -49,6 +53,7 @@ impl Faulty {
         let state = State {
             faults: Mutex::default(),
             changes: AtomicUsize::new(0),
+            watcher: OnceLock::new(),
             written: Mutex::default(),
             location,
         };
@@ -60,6 +65,17 @@ impl Faulty {
         self.state.changes.store(0, Ordering::SeqCst);
         self.state.written().clear();
         self.state.faults.lock().unwrap_or_else(|e| e.into_inner()).push(fault);
+    }
+
+    /// A storage that does what `inner` does and, before each change, tells `watcher` its number:
+    /// a test acts at the same point of the work, however fast the computer is.
+    pub fn watched(
+        inner: Arc<dyn Storage>,
+        watcher: impl Fn(usize) + Send + Sync + 'static,
+    ) -> Self {
+        let faulty = Self::around(inner);
+        let _ = faulty.state.watcher.set(Box::new(watcher));
+        faulty
     }
 
     /// Everything works again.
@@ -89,6 +105,9 @@ impl State {
     /// Counts a change; `Ok(false)` means: say it worked, and do nothing.
     fn change(&self) -> Result<bool> {
         let number = self.changes.fetch_add(1, Ordering::SeqCst);
+        if let Some(watcher) = self.watcher.get() {
+            watcher(number);
+        }
         let mut is_done = true;
         for fault in self.faults() {
             match fault {

@@ -1,10 +1,10 @@
 //! The journal: what a run that is cut off leaves to the next, beside the repository's cache.
 //!
-//! Some files for each backup set: `packs` names packs that are stored and in no index file yet;
-//! `files` the files that were read to their end in this run, with their ids, in the order of the
-//! walk; `before` the same of runs before that were cut off; `part0` and `part1` the chunks of a
-//! large file that is being read. The next run writes an index file for
-//! the packs, puts `files` and `before` together, and passes over every file in them that is what
+//! Some files for each backup set: `packs` names packs that are or may be stored, and in no index
+//! file yet; `files` the files that were read to their end in this run, with their ids, in the
+//! order of the walk; `before` the same of runs before that were cut off; `part0` and `part1` the
+//! chunks of a large file that is being read. The next run writes an index file for the packs that
+//! are there, puts `files` and `before` together, and passes over every file in them that is what
 //! it was and of which all blobs are stored. When a backup is done the journal goes.
 //!
 //! Records are written as they come, without waiting for the disk, so a killed program loses none;
@@ -130,14 +130,18 @@ impl Journal {
         write_to(&self.parts, |parts| parts.add(chunks));
     }
 
-    /// A pack is stored.
-    pub(super) fn pack_stored(&self, id: Id, bytes: u64, blobs: &[PackedBlob]) {
+    /// A pack is about to be stored. It is named before, because the destination may have it and go
+    /// before it can say so; the next run looks.
+    pub(super) fn pack_comes(&self, id: Id, bytes: u64, blobs: &[PackedBlob]) {
         write_to(&self.packs, |packs| {
             let (mut body, mut framed) = (Vec::new(), Vec::new());
             PackRecord { id, bytes, blobs: blobs.to_vec() }.body(&mut body);
             if frame(&body, &mut framed) { packs.write_all(&framed) } else { Ok(()) }
         });
-        // Files whose last blobs came into it are finished now.
+    }
+
+    /// The pack is stored: files whose last blobs came into it are finished now.
+    pub(super) fn pack_stored(&self) {
         write_to(&self.files, ListWriter::flush);
     }
 

@@ -6,10 +6,10 @@
 //!
 //! What becomes durable, in this order, and what a crash behind it leaves:
 //!
-//! 1. a pack: in no index, so other programs take it for waste; the journal names it, and the next
-//!    run writes an index file for it before it does anything else;
-//! 2. its record in the journal: as before; without it (a crash between 1 and 2, or no cache) the
-//!    pack is stored again, one of each kind at most;
+//! 1. a pack's record in the journal: it names a pack that is not there, and the next run looks;
+//! 2. the pack: in no index, so other programs take it for waste; but the journal names it, also
+//!    when the destination went before it could confirm it, and the next run writes an index file
+//!    for it before it does anything else. Without a cache it is stored again;
 //! 3. an index file, after five minutes at the latest: nothing is stored again, whoever comes;
 //! 4. a checkpoint's snapshot, when all it needs is in index files: what it has is not read again
 //!    either, even without the journal. The one before goes after it is there;
@@ -169,13 +169,20 @@ pub(super) fn store(
     filled: &Receiver<ToStore>,
 ) {
     let mut waiting = Waiting::new();
-    if let Err(error) = store_packs(shared, checkpoints, filled, &mut waiting) {
+    let stored = store_packs(shared, checkpoints, filled, &mut waiting);
+    let is_whole = stored.is_ok();
+    if let Err(error) = stored {
         shared.fail(error);
     }
     // Whatever happened: packs that are there should be found by the next run. But without a lock
     // they may be gone already.
     let held = shared.lock.must_be_held();
-    if let Err(error) = held.and_then(|()| index_packs(shared, &mut waiting)) {
+    let indexed = held.and_then(|()| match is_whole {
+        true => index_packs(shared, &mut waiting),
+        // The pack that failed may be there all the same: the journal goes on naming it.
+        false => write_index(shared.repository, &mut waiting),
+    });
+    if let Err(error) = indexed {
         shared.fail(error);
     }
 }
@@ -194,8 +201,9 @@ fn store_packs(
         let checkpoint = match given {
             ToStore::Checkpoint { tree } => Some(tree),
             ToStore::Pack(pack) => {
+                shared.journal.pack_comes(pack.id, pack.bytes, &pack.blobs);
                 pack.file.commit(pack.id)?;
-                shared.journal.pack_stored(pack.id, pack.bytes, &pack.blobs);
+                shared.journal.pack_stored();
                 shared.stored(pack.id, &pack.blobs);
                 blobs_waiting += pack.blobs.len();
                 waiting.push((pack.id, pack.blobs));
