@@ -325,12 +325,3 @@ def test_artifact_cache(world):
     assert [path for path in world.asked if path.startswith("targets/")] == []
     # The first that is not there ends the run.
     assert not world.download("three", "one")
-
-
-@case({"question mark": "a?b", "hash": "a#b", "percent": "a%2e%2e%2fb", "space": "a b",
-       "letters": "\u00e4\U0001f600", "plus": "a+b"})
-def test_unusual_target_name(world, value):
-    world.add_file(value, b"content")
-    world.publish("targets", "snapshot", "timestamp")
-    assert world.init() and world.download(value)
-    assert world.downloads() == [b"content"]

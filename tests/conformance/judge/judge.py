@@ -1,12 +1,13 @@
 """Judges a TUF client by the cases of theupdateframework's conformance suite, told anew.
 
-    judge.py CLIENT [--xfails FILE]     a program with the suite's command line
-    judge.py --reference                python-tuf's client: are the cases themselves right?
+    judge.py CLIENT [--xfails FILE]         a program with the suite's command line
+    judge.py --reference [--xfails FILE]    python-tuf's client: are the cases themselves right?
 
 A line for each case. What the xfails file lists must fail, everything else must pass; a listed case
 that passes is an error too. The file holds one name on a line, a reason behind `#`.
 """
 
+import os
 import sys
 import tempfile
 import traceback
@@ -16,6 +17,8 @@ import cases
 import delegations
 import history
 from world import Program, Reference, World
+
+REPOSITORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../..")
 
 
 def expected_failures(path):
@@ -46,9 +49,12 @@ def main(arguments):
     is_reference = arguments == ["--reference"]
     client = Reference() if is_reference else Program(arguments[0])
     table = [*cases.CASES, *history.CASES, *delegations.CASES, *attacks.CASES]
+    if not is_reference:
+        table += attacks.PROGRAMS_ONLY
     names = [name for name, _ in table]
     assert len(set(names)) == len(names), "two cases have one name"
     wrong = [f"the xfails list names no case: {name}" for name in known - set(names)]
+    wrong += attacks.rows_without_a_judge(REPOSITORY)
     passed = failed = 0
     for name, run in table:
         trouble = verdict(run, client)
