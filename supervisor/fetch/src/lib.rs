@@ -165,7 +165,7 @@ fn target_path(name: &str, file: &TargetFile, consistent_snapshot: bool) -> Stri
         path.push('/');
     }
     if consistent_snapshot {
-        path.push_str(&hex::encode(file.sha256));
+        path.push_str(&file.hash.to_hex());
         path.push('.');
     }
     path.push_str(&quoted(last));
@@ -193,10 +193,11 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use supervisor_trust::FileHash;
 
     #[test]
     fn a_files_address_carries_its_hash_and_no_letter_that_means_something_else() {
-        let file = TargetFile { length: 1, sha256: [0xab; 32], custom: None };
+        let file = TargetFile { length: 1, hash: FileHash::Sha256([0xab; 32]), custom: None };
         let hash = "ab".repeat(32);
         for (name, path) in [
             ("a.spk", format!("{hash}.a.spk")),
