@@ -5,6 +5,7 @@
 
 use crate::daemon::stop_left_behind;
 use crate::description::Description;
+use crate::hooks;
 use crate::identity::Copies;
 use crate::installation::{Installation, Names};
 use crate::problem::{Problem, Result};
@@ -93,6 +94,12 @@ pub fn status(installation: &Installation) -> Status {
 /// Starts the daemon and returns when it is ready.
 pub fn start(installation: &Installation) -> Result<()> {
     let description = installation.description()?;
+    let is_supervised = installation
+        .run_folder_if_any()?
+        .is_some_and(|run| who(&run, &installation.names()).is_some());
+    if !is_supervised {
+        hooks::before_start(installation)?;
+    }
     if description.identity
         && let Some(problem) = Copies::read(installation).disagreement()
     {
