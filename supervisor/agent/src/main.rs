@@ -1,4 +1,4 @@
-//! `holdfast-supervisor`: any daemon as a well-behaved DSM package, and the depot it comes from.
+//! `holdfast-supervisor`: any daemon as a well-behaved DSM package.
 //!
 //! `main` reads flags and environment once, into [`installation::Settings`]; everything below
 //! gets them as arguments.
@@ -7,13 +7,13 @@
 //! holds a lock as long as it lives, and its daemon inherits another.
 //!
 //! **Not here:** what a backup is. The daemon is described in `conf/daemon.toml`, and any daemon
-//! will do. Decisions are `lifecycle`'s, DSM is `dsm`'s, trust is `trust`'s, shelves are `depot`'s.
+//! will do. Decisions are `lifecycle`'s, DSM is `dsm`'s, trust is `trust`'s. A depot is kept by
+//! `holdfast-depot`, to which `depot …` hands over.
 
 mod answers;
 mod command_line;
 mod daemon;
 mod depot;
-mod depot_keys;
 mod description;
 mod hooks;
 mod identity;
@@ -77,8 +77,9 @@ fn carry_out(
     environment: &BTreeMap<String, String>,
 ) -> Result<u8> {
     let Some(place) = command.place().cloned() else {
-        let Command::Depot { action } = command else { return Ok(0) };
-        return depot::run(action).map(|()| 0);
+        let Command::Depot { arguments } = command else { return Ok(0) };
+        let search = environment.get("PATH").map(String::as_str).unwrap_or_default();
+        return Err(depot::hand_over(&arguments, search));
     };
     if matches!(command, Command::Run { .. }) {
         supervisor_dsm::launch::close_inherited();

@@ -1,49 +1,60 @@
-//! `depot …` and `update check`: a real depot on loopback, believed, doubted and caught going back.
+//! `update check`: a real depot on loopback, believed, doubted and caught going back.
 
 mod world;
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use supervisor_depot::{Seeds, ServeSettings};
+use supervisor_trust::UnixSeconds;
+use tokio::sync::oneshot;
 use world::{GOOD, Nas};
 
-fn depot(arguments: &[&str], root: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_holdfast-supervisor"))
-        .arg("depot")
-        .args(arguments)
-        .arg("--root")
-        .arg(root)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+fn now() -> UnixSeconds {
+    UnixSeconds::new(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs())
+}
+
+/// An empty depot with keys of its own.
+fn init(root: &Path, seed: u8) {
+    let of = |role: u8| [seed * 4 + role; 32];
+    let seeds = Seeds { root: of(0), targets: of(1), snapshot: of(2), timestamp: of(3) };
+    supervisor_depot::init(root, &seeds, now()).unwrap();
 }
 
 /// A depot that is served until it is dropped.
 struct Served {
-    process: Child,
     url: String,
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Served {
     fn from(root: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_holdfast-supervisor"))
-            .args(["depot", "serve", "--listen", "127.0.0.1:0", "--root"])
-            .arg(root)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("listening on ").expect(&line).to_owned();
-        Self { process, url }
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (say, said) = mpsc::channel();
+        let root = root.to_owned();
+        let server = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                say.send(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+                let settings = ServeSettings { root, base_url: None, renew: false, clock: now };
+                let shutdown = async { drop(stopped.await) };
+                supervisor_depot::serve(listener, settings, shutdown).await.unwrap();
+            });
+        });
+        Self { url: said.recv().unwrap(), stop: Some(stop), server: Some(server) }
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        drop(self.stop.take());
+        if let Some(server) = self.server.take() {
+            server.join().unwrap();
+        }
     }
 }
 
@@ -56,12 +67,12 @@ impl Town {
     fn with_an_empty_depot() -> Self {
         let nas = Nas::with(GOOD);
         let depot_root = nas.path("depot");
-        depot(&["init"], &depot_root);
+        init(&depot_root, 1);
         Self { nas, depot: depot_root }
     }
 
     fn trusts(&self, depot_root: &Path) {
-        let root = depot(&["keys", "export"], depot_root);
+        let root = supervisor_depot::keys(depot_root, now()).unwrap().root_json;
         std::fs::write(self.nas.target().join("conf/depot.pub"), root).unwrap();
     }
 
@@ -78,7 +89,7 @@ fn an_honest_depot_is_believed_and_another_ones_key_is_not() {
     let town = Town::with_an_empty_depot();
     let served = Served::from(&town.depot);
     let other = town.nas.path("other");
-    depot(&["init"], &other);
+    init(&other, 2);
     town.trusts(&other);
     let said = town.check(&served.url);
     assert!(said.contains("the depot is not believed"), "{said}");
@@ -96,7 +107,7 @@ fn a_depot_that_goes_back_to_something_older_is_caught() {
     let old = town.nas.path("old");
     let copied = Command::new("cp").arg("-a").args([&town.depot, &old]).status().unwrap();
     assert!(copied.success());
-    depot(&["renew"], &town.depot);
+    supervisor_depot::renew(&town.depot, now()).unwrap();
     let served = Served::from(&town.depot);
     town.check(&served.url);
     let kept = std::fs::read(town.nas.var().join("trust/timestamp.json")).unwrap();
@@ -118,4 +129,28 @@ fn no_depot_no_root_and_no_answer_are_three_different_sentences() {
     town.trusts(&town.depot);
     let said = town.check("http://127.0.0.1:9");
     assert!(said.contains("cannot fetch http://127.0.0.1:9/metadata/"), "{said}");
+}
+
+#[test]
+fn without_the_depots_program_a_keeper_is_told_which_one_to_put_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("holdfast-supervisor");
+    std::fs::copy(env!("CARGO_BIN_EXE_holdfast-supervisor"), &alone).unwrap();
+    let depot = |path: &Path| {
+        let mut command = Command::new(&alone);
+        command.args(["depot", "list", "--root", "shelves"]).env("PATH", path);
+        command.output().unwrap()
+    };
+    let nothing = depot(Path::new("/nonexistent"));
+    let said = String::from_utf8(nothing.stderr).unwrap();
+    assert_eq!(nothing.status.code(), Some(1), "{said}");
+    assert!(said.contains("what to do:") && said.contains("holdfast-depot"), "{said}");
+    let elsewhere = folder.path().join("bin");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let script = elsewhere.join("holdfast-depot");
+    std::fs::write(&script, "#!/bin/sh\necho \"$*\"\nexit 7\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let handed_over = depot(&elsewhere);
+    assert_eq!(handed_over.status.code(), Some(7));
+    assert_eq!(String::from_utf8(handed_over.stdout).unwrap(), "list --root shelves\n");
 }

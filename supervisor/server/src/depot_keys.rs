@@ -1,7 +1,7 @@
-//! `depot keys …`: who may sign for a depot, and is the year ahead covered.
+//! `keys …`: who may sign for a depot, and is the year ahead covered.
 
 use crate::command_line::{KeysAction, KeysAtHand};
-use crate::depot::{clock, problem};
+use crate::depot::clock;
 use crate::problem::{Problem, Result};
 use std::path::Path;
 use supervisor_depot::{Changed, KeyChange, Means};
@@ -12,7 +12,7 @@ pub fn run(action: KeysAction) -> Result<()> {
     match action {
         KeysAction::Show { root } => show(&root),
         KeysAction::Export { root } => {
-            let report = supervisor_depot::keys(&root, clock()).map_err(problem)?;
+            let report = supervisor_depot::keys(&root, clock())?;
             print!("{}", String::from_utf8_lossy(&report.root_json));
             Ok(())
         }
@@ -34,7 +34,7 @@ pub fn run(action: KeysAction) -> Result<()> {
 }
 
 fn show(root: &Path) -> Result<()> {
-    let report = supervisor_depot::keys(root, clock()).map_err(problem)?;
+    let report = supervisor_depot::keys(root, clock())?;
     println!("root of trust, version {}", report.root_version);
     for role in report.roles {
         let (name, days, here) = (role.role.name(), role.days_left, role.key_is_here);
@@ -64,7 +64,7 @@ fn change(role: Role, key_change: &KeyChange, hand: &KeysAtHand) -> Result<()> {
     let act = |means: Means<'_>| {
         supervisor_depot::change_keys(&hand.root, role, key_change, means, clock())
     };
-    let changed = with_means(hand, act).map_err(problem)?;
+    let changed = with_means(hand, act)?;
     println!("root {} is in force", changed.root_version);
     tell_keys(role, &changed, hand);
     for keyid in &changed.retired {
@@ -87,19 +87,19 @@ fn tell_keys(role: Role, changed: &Changed, hand: &KeysAtHand) {
 
 fn spare(publish: bool, hand: &KeysAtHand) -> Result<()> {
     if publish {
-        let version = supervisor_depot::publish_spare(&hand.root, clock()).map_err(problem)?;
+        let version = supervisor_depot::publish_spare(&hand.root, clock())?;
         println!("root {version}, the spare one, is in force");
         return Ok(());
     }
     let act = |means: Means<'_>| supervisor_depot::make_spare(&hand.root, means, clock());
-    let made = with_means(hand, act).map_err(problem)?;
+    let made = with_means(hand, act)?;
     println!("root {} is signed and laid by", made.root_version);
     tell_keys(Role::Root, &made, hand);
     Ok(())
 }
 
 fn plan(root: &Path) -> Result<()> {
-    let plan = supervisor_depot::plan(root, clock()).map_err(problem)?;
+    let plan = supervisor_depot::plan(root, clock())?;
     for (role, spans) in &plan.roles {
         let end = spans.iter().map(|span| span.to.min(plan.span.to)).max();
         let until = end.map_or_else(|| "never".to_owned(), |end| format!("until {end}"));
@@ -129,11 +129,11 @@ fn remedy(gap: &coverage::Gap) -> String {
 /// Renews, unless it is only to look; then says what ends soon all the same, each in a line.
 fn renew(root: &Path, check: bool) -> Result<()> {
     if !check {
-        supervisor_depot::renew(root, clock()).map_err(problem)?;
+        supervisor_depot::renew(root, clock())?;
     }
-    let warnings = supervisor_depot::warnings(root, clock()).map_err(problem)?;
+    let warnings = supervisor_depot::warnings(root, clock())?;
     for (role, days) in &warnings {
-        eprintln!("holdfast-supervisor: warning: the {role} signature ends in {days} days");
+        eprintln!("holdfast-depot: warning: the {role} signature ends in {days} days");
     }
     match warnings.first() {
         Some((role, days)) if check => {

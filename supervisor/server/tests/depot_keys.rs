@@ -56,11 +56,8 @@ fn text(path: &Path) -> String {
 }
 
 fn depot_command(arguments: &[&str]) -> Answer {
-    let output = Command::new(env!("CARGO_BIN_EXE_holdfast-supervisor"))
-        .arg("depot")
-        .args(arguments)
-        .output()
-        .unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_holdfast-depot")).args(arguments).output().unwrap();
     let mut said = String::from_utf8(output.stdout).unwrap();
     said.push_str(&String::from_utf8(output.stderr).unwrap());
     Answer { code: output.status.code().unwrap(), said }

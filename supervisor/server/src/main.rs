@@ -1,0 +1,28 @@
+//! `holdfast-depot`: keeps a depot, and serves it.
+//!
+//! It is what `holdfast-supervisor depot …` hands over to: the program on every NAS stays small,
+//! and what only a keeper of a depot needs is here.
+//!
+//! **Invariant:** only this file reads flags and the environment; below it, everything is an
+//! argument.
+//!
+//! **Not here:** what a depot is (`supervisor-depot`), what a signature is worth
+//! (`supervisor-trust`), anything of a NAS.
+
+mod command_line;
+mod depot;
+mod depot_keys;
+mod problem;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match depot::run(command_line::CommandLine::parse().action) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("holdfast-depot: {}", problem.for_people());
+            ExitCode::from(problem.code)
+        }
+    }
+}
