@@ -62,6 +62,9 @@ fn run_steps(installation: &Installation, name: &str, hook: Hook) -> Result<()> 
         Problem::new("another script of the package does not come to an end")
             .remedy("wait a minute and try again")
     })?;
+    for folder in etc.iter().chain(&installation.package.open_var().ok()) {
+        folder.sweep()?;
+    }
     let log = etc.and_then(|etc| BoundedLog::open(etc, HOOK_LOG).ok());
     for step in steps(hook, place, occasion(installation)) {
         // A start is an everyday matter; its steps are worth a line only when they do something.
