@@ -69,7 +69,7 @@ impl Status {
 
 /// Whether the daemon runs.
 pub fn status(installation: &Installation) -> Status {
-    if Description::of(installation.package.target()).is_err() {
+    if Description::of(&installation.payload()).is_err() {
         return Status::Broken;
     }
     let names = installation.names();
@@ -284,7 +284,8 @@ fn ask_supervisor(run: &Folder, names: &Names) -> Result<Option<ProcessId>> {
 
 /// The path of the log that people should read.
 pub fn log_path(installation: &Installation) -> std::path::PathBuf {
-    let filling = installation.filling(0);
+    let payload = installation.payload();
+    let filling = installation.filling(&payload, 0);
     installation
         .description()
         .ok()

@@ -130,6 +130,40 @@ fn with_prefix(prefix: &str, name: &OsStr) -> OsString {
     text
 }
 
+/// Copies one entry, with everything in it, under the same name; it is whole or not there.
+pub fn copy_whole(from: &Folder, name: &OsStr, to: &Folder) -> Result<()> {
+    let partly = with_prefix(PARTLY, name);
+    delete_below(to, &partly, 0)?;
+    copy(from, name, to, &partly, 0)?;
+    if to.kind_os(&partly)? == Kind::Missing {
+        return Ok(());
+    }
+    delete_below(to, name, 0)?;
+    to.move_to(&partly, to, name)?;
+    to.sync()
+}
+
+/// Makes every file and name in a folder last through a power cut.
+pub fn sync(folder: &Folder) -> Result<()> {
+    sync_below(folder, 0)
+}
+
+fn sync_below(folder: &Folder, depth: usize) -> Result<()> {
+    check_depth(folder, depth)?;
+    for name in folder.names()? {
+        match folder.kind_os(&name)? {
+            Kind::Folder => sync_below(&folder.inner_os(&name)?, depth + 1)?,
+            Kind::File => {
+                let file = folder.open_file_os(&name, OFlag::O_RDONLY, 0)?;
+                let path = folder.path().join(&name);
+                file.sync_all().map_err(|error| DsmError::io("sync", &path, error))?;
+            }
+            Kind::Missing | Kind::Other => {}
+        }
+    }
+    folder.sync()
+}
+
 fn copy(from: &Folder, name: &OsStr, to: &Folder, new_name: &OsStr, depth: usize) -> Result<()> {
     let meta = from.metadata_of(name)?;
     if meta.is_dir() {
