@@ -22,6 +22,8 @@ pub const SOON_SECONDS: f64 = 60.0;
 pub struct Nas {
     place: tempfile::TempDir,
     major: u32,
+    /// Where packages are installed.
+    pub volume: String,
     pub environment: Vec<(String, String)>,
 }
 
@@ -43,19 +45,40 @@ impl Nas {
         nas
     }
 
-    pub fn empty(major: u32) -> Self {
+    /// A folder without anything in it.
+    pub fn bare(major: u32) -> Self {
         let place = tempfile::tempdir().unwrap();
-        let nas = Self { place, major, environment: Vec::new() };
-        let home = nas.path("var/packages").join(PACKAGE);
+        Self { place, major, volume: "volume1".to_owned(), environment: Vec::new() }
+    }
+
+    pub fn empty(major: u32) -> Self {
+        let nas = Self::bare(major);
         fs::create_dir_all(nas.path("volume1/@tmp/upgrade")).unwrap();
+        nas.link_folders();
+        nas
+    }
+
+    /// Makes the package's folders on its volume, and DSM's links to them.
+    fn link_folders(&self) {
+        let home = self.path("var/packages").join(PACKAGE);
         fs::create_dir_all(&home).unwrap();
         for (name, goal) in [("target", "@appstore"), ("etc", "@appconf"), ("var", "@appdata")] {
-            fs::create_dir_all(nas.path("volume1").join(goal).join(PACKAGE)).unwrap();
-            if name != "var" || major >= 7 {
-                symlink(format!("/volume1/{goal}/{PACKAGE}"), home.join(name)).unwrap();
+            if name == "var" && self.major < 7 {
+                continue;
             }
+            // Below DSM 7 the settings are on the system partition, which no package leaves.
+            let volume = if name == "etc" && self.major < 7 { "volume1" } else { &self.volume };
+            fs::create_dir_all(self.path(volume).join(goal).join(PACKAGE)).unwrap();
+            let _ = fs::remove_file(home.join(name));
+            symlink(format!("/{volume}/{goal}/{PACKAGE}"), home.join(name)).unwrap();
         }
-        nas
+    }
+
+    /// The package is gone from its volume, and will be installed on another.
+    pub fn move_to_volume(&mut self, volume: &str) {
+        fs::remove_dir_all(self.target()).unwrap();
+        self.volume = volume.to_owned();
+        self.link_folders();
     }
 
     /// Puts the payload in place, as DSM does: what was there is wiped.
@@ -89,19 +112,20 @@ impl Nas {
     }
 
     pub fn target(&self) -> PathBuf {
-        self.path("volume1/@appstore").join(PACKAGE)
+        self.path(&self.volume).join("@appstore").join(PACKAGE)
     }
 
     pub fn var(&self) -> PathBuf {
         if self.major >= 7 {
-            self.path("volume1/@appdata").join(PACKAGE)
+            self.path(&self.volume).join("@appdata").join(PACKAGE)
         } else {
             self.target().join("var")
         }
     }
 
     pub fn etc(&self) -> PathBuf {
-        self.path("volume1/@appconf").join(PACKAGE)
+        let volume = if self.major < 7 { "volume1" } else { &self.volume };
+        self.path(volume).join("@appconf").join(PACKAGE)
     }
 
     pub fn message_file(&self) -> PathBuf {
@@ -169,15 +193,55 @@ impl Nas {
 
     pub fn try_hook(&mut self, name: &str, status: &str, answers: &[(&str, &str)]) -> Answer {
         let before = self.environment.clone();
+        self.tell(status, answers);
+        let answer = self.run(&["hook", name]);
+        self.environment = before;
+        answer
+    }
+
+    fn tell(&mut self, status: &str, answers: &[(&str, &str)]) {
         self.environment.push(("SYNOPKG_PKG_STATUS".into(), status.into()));
         let folder = self.path("volume1/@tmp/upgrade").display().to_string();
         self.environment.push(("SYNOPKG_TEMP_UPGRADE_FOLDER".into(), folder));
         for (key, value) in answers {
             self.environment.push((key.to_string(), value.to_string()));
         }
-        let answer = self.run(&["hook", name]);
+    }
+
+    /// Runs a script that is killed at its n-th call of a kind; `true` when it makes fewer and
+    /// comes to its end. `refusing` is what `strace` is to refuse beside.
+    pub fn cut(
+        &mut self,
+        words: &[&str],
+        (status, answers): (&str, &[(&str, &str)]),
+        (call, n): (&str, usize),
+        refusing: Option<&str>,
+    ) -> bool {
+        let before = self.environment.clone();
+        self.tell(status, answers);
+        let inner = self.command(words);
         self.environment = before;
-        answer
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null"]);
+        let calls: Vec<&str> = refusing.iter().filter_map(|it| it.split(':').next()).collect();
+        command.arg("-e").arg(format!("trace={}", [&[call], &calls[..]].concat().join(",")));
+        for refused in refusing.iter().filter(|it| !it.starts_with(call)) {
+            command.arg("-e").arg(format!("inject={refused}"));
+        }
+        command.arg("-e").arg(format!("inject={call}:signal=KILL:when={n}"));
+        command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let ended = command.stdin(Stdio::null()).output().expect("these tests need strace");
+        if ended.status.code() == Some(0) {
+            return true;
+        }
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(
+            ended.status.code().is_none() || ended.status.code() == Some(137),
+            "{words:?}, {call} {n}: {said}"
+        );
+        false
     }
 
     /// DSM's scripts around a first installation.
