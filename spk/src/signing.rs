@@ -93,6 +93,9 @@ fn stamped(command: &str, signature: &[u8]) -> Result<Vec<u8>, Failure> {
         stdout.take(limit).read_to_end(&mut answer).map_err(failed)?;
     }
     let ended = child.wait().map_err(failed)?;
+    if answer.len() > openpgp::FILE_BYTES_MAX {
+        return Err(failed(std::io::Error::other("it answers more than any time stamp has")));
+    }
     if !ended.success() {
         return Err(failed(std::io::Error::other(ended.to_string())));
     }
