@@ -64,23 +64,29 @@ pub fn port_file_path(manifest: &Manifest) -> String {
 }
 
 /// The port file: names for the firewall's list of rules. It opens nothing.
+///
+/// Whether one section may name ports of several protocols is not documented, so each protocol
+/// has a section of its own.
 pub fn port_file(manifest: &Manifest) -> Option<String> {
-    let sections = manifest.firewall.iter().map(|entry| {
+    let mut sections = Vec::new();
+    for entry in &manifest.firewall {
         let description = entry.description.as_ref().unwrap_or(&entry.title);
         let forward = if entry.forward { "yes" } else { "no" };
-        let ports = &by_protocol(&entry.ports);
-        let (id, title) = (&entry.id, &entry.title);
-        format!(
-            "[{id}]\ntitle=\"{title}\"\ndesc=\"{description}\"\nport_forward=\"{forward}\"\n\
-             dst.ports=\"{ports}\"\n"
-        )
-    });
-    let text = sections.collect::<Vec<_>>().join("\n");
-    (!text.is_empty()).then_some(text)
+        for (at, (protocol, ports)) in by_protocol(&entry.ports).into_iter().enumerate() {
+            let words = protocol.replace(',', "_");
+            let suffix = if at == 0 { String::new() } else { format!("_{words}") };
+            let (id, title, ports) = (&entry.id, &entry.title, ports.join(","));
+            sections.push(format!(
+                "[{id}{suffix}]\ntitle=\"{title}\"\ndesc=\"{description}\"\n\
+                 port_forward=\"{forward}\"\ndst.ports=\"{ports}/{protocol}\"\n"
+            ));
+        }
+    }
+    (!sections.is_empty()).then(|| sections.join("\n"))
 }
 
-/// `80/tcp`, `443/tcp` as the file writes them: `80,443/tcp`. Other protocols follow a space.
-fn by_protocol(ports: &[String]) -> String {
+/// `80/tcp`, `53/udp`, `443/tcp` as tcp: 80, 443 and udp: 53.
+fn by_protocol(ports: &[String]) -> Vec<(&str, Vec<&str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for entry in ports {
         let Some((numbers, protocol)) = entry.rsplit_once('/') else { continue };
@@ -89,6 +95,5 @@ fn by_protocol(ports: &[String]) -> String {
             None => groups.push((protocol, vec![numbers])),
         }
     }
-    let lines = groups.iter().map(|(protocol, all)| format!("{}/{protocol}", all.join(",")));
-    lines.collect::<Vec<_>>().join(" ")
+    groups
 }

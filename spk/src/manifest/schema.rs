@@ -10,7 +10,6 @@ pub fn schema() -> Value {
     let generator = SchemaGenerator::new(settings);
     let mut schema = generator.into_root_schema_for::<super::Written>().to_value();
     schema["title"] = json!("package.toml");
-    // An integer of TOML has 64 bits whatever the type that takes it says.
     let definitions = schema["definitions"].as_object().cloned().unwrap_or_default();
     let mut whole = schema.clone();
     whole["properties"].as_object_mut().map(|keys| keys.remove("variant"));
@@ -19,7 +18,26 @@ pub fn schema() -> Value {
         schema["definitions"][name] = definition;
     }
     schema["properties"]["variant"]["items"] = json!({ "$ref": "#/definitions/Variant" });
+    // A variant is another package: its name is the one thing it must say.
+    schema["definitions"]["VariantPackage"]["required"] = json!(["name"]);
+    in_one_line(&mut schema);
     schema
+}
+
+/// Descriptions are comments of the source, which break their lines; editors break them anew.
+fn in_one_line(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                match value {
+                    Value::String(text) if key == "description" => *text = text.replace('\n', " "),
+                    value => in_one_line(value),
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(in_one_line),
+        _ => {}
+    }
 }
 
 /// A variant may leave out whatever it does not change: the same tables, with nothing required.
@@ -64,4 +82,47 @@ fn redirected(mut value: Value) -> Value {
     }
     walk(&mut value);
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMITTED: &str = include_str!("../../package.schema.json");
+
+    #[test]
+    fn the_schema_editors_read_is_the_one_the_parser_obeys() {
+        let made = format!("{:#}\n", schema());
+        assert!(COMMITTED == made, "it drifted: spk schema > spk/package.schema.json");
+    }
+
+    /// Calls `visit` with each key of each table: its name, its schema, whether it is required.
+    fn keys(schema: &Value, visit: &mut impl FnMut(&str, &Value, bool)) {
+        let tables = schema["definitions"].as_object().unwrap().iter();
+        let tables = tables.filter(|(name, _)| !name.starts_with("Variant"));
+        for (name, table) in
+            tables.map(|(name, table)| (name.as_str(), table)).chain([("", schema)])
+        {
+            let required = table["required"].as_array().cloned().unwrap_or_default();
+            for (key, value) in table["properties"].as_object().into_iter().flatten() {
+                visit(&format!("{name}.{key}"), value, required.contains(&json!(key)));
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_says_what_it_is_its_unit_what_holds_without_it_and_for_which_dsm() {
+        let mut count = 0;
+        keys(&schema(), &mut |key, value, is_required| {
+            count += 1;
+            let sentence = value["description"].as_str().unwrap_or_default();
+            assert!(sentence.contains("DSM 5") || sentence.contains("DSM 6"), "{key}: {sentence}");
+            assert!(is_required || sentence.contains("Without it"), "{key}: {sentence}");
+            if value["type"].to_string().contains("integer") {
+                let units = ["bytes", "number", "bits", "seconds"];
+                assert!(units.iter().any(|unit| sentence.contains(unit)), "{key}: {sentence}");
+            }
+        });
+        assert!(count > 80, "{count} keys");
+    }
 }
