@@ -15,8 +15,8 @@ use supervisor_dsm::machine::Machine;
 use supervisor_dsm::{Folder, clock};
 use supervisor_fetch::{FetchError, Source};
 use supervisor_trust::{
-    Cache, Client, Keep, Moment, Offer, TargetFile, TrustError, UnixSeconds, Verified, Wanted,
-    client as limits, compare_versions,
+    Cache, Client, FileHash, Keep, Moment, Offer, TargetFile, TrustError, UnixSeconds, Verified,
+    Wanted, client as limits, compare_versions,
 };
 
 /// The whole check may take no longer.
@@ -63,10 +63,8 @@ pub struct Found {
     pub file: String,
     /// Its length in bytes.
     pub length: u64,
-    /// Its SHA-256.
-    pub digest: [u8; 32],
-    /// The same in hex.
-    pub sha256: String,
+    /// Its hash.
+    pub hash: FileHash,
     /// Whether the depot puts hashes before names.
     pub consistent_snapshot: bool,
 }
@@ -79,8 +77,7 @@ pub fn find(installation: &Installation, asked: &Asked) -> Result<Found> {
         version: offer.version.clone(),
         file: file.to_owned(),
         length: target.length,
-        digest: target.sha256,
-        sha256: target.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+        hash: target.hash,
         consistent_snapshot: verified.root.consistent_snapshot,
     })
 }
