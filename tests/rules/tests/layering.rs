@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tests_rules::{expect_none, rooms, root};
 
 /// Every allowed arrow, and why it is there. A new one is a decision, not an edit.
-const ARROWS: [(&str, &str, &str); 24] = [
+const ARROWS: [(&str, &str, &str); 25] = [
     ("engine-storage", "engine-repository", "a stored file is named by its id and kind"),
     ("engine-transfer", "engine-contract", "it keeps to the memory plan"),
     ("engine-transfer", "engine-repository", "it moves packs, trees and snapshots"),
@@ -23,7 +23,8 @@ const ARROWS: [(&str, &str, &str); 24] = [
     ("supervisor-agent", "supervisor-depot", "its tests open a depot to be updated from"),
     ("supervisor-server", "supervisor-depot", "its commands are that room's, with flags"),
     ("supervisor-server", "supervisor-trust", "a command names a role, and a plan its gap"),
-    ("tests-conformance", "supervisor-trust", "the client under test, and what signs for it"),
+    ("supervisor-server", "supervisor-fetch", "its canary asks a depot as every client does"),
+    ("tests-conformance", "supervisor-trust", "the client under test"),
     ("tests-conformance", "supervisor-fetch", "the client fetches as the supervisor does"),
     ("tests-stories", "tests-support", "stories speak its words"),
     (
