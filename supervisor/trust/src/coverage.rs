@@ -5,7 +5,7 @@
 //! role's keys lie where the renewal runs. A root is made by people alone, except a spare one
 //! that was signed in advance. The first second that some role leaves uncovered is the gap.
 
-use crate::roles::Role;
+use crate::role::Role;
 use crate::time::UnixSeconds;
 use std::fmt;
 
