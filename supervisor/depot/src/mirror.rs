@@ -81,9 +81,13 @@ impl Mirror {
         let verified = self.client.verified().map(|verified| verified.targets);
         for (name, file) in verified.into_iter().flat_map(|targets| &targets.targets) {
             let Some(offer) = Offer::read(file) else { continue };
-            let sha256 = hex::encode(file.sha256);
+            let sha256 = file.hash.to_hex();
             let is_here = shelves.items.iter().any(|item| item.sha256 == sha256);
-            if is_here || !(packages.is_empty() || packages.contains(&offer.package)) {
+            // No depot names a package like a path; a name that is one leads out of the folder.
+            if name.contains('/')
+                || is_here
+                || !(packages.is_empty() || packages.contains(&offer.package))
+            {
                 continue;
             }
             let channel = if offer.channel == "beta" { Channel::Beta } else { Channel::Stable };
@@ -183,7 +187,7 @@ pub fn import(
     }
     let parcels = mirror.parcels(packages)?;
     for parcel in &parcels {
-        let name = format!("{}.{}", hex::encode(parcel.file.sha256), parcel.name);
+        let name = format!("{}.{}", parcel.file.hash.to_hex(), parcel.name);
         copy_checked(&from.join("packages").join(name), parcel)?;
     }
     mirror.publish(&parcels, now)

@@ -12,7 +12,11 @@
 mod command_line;
 mod depot;
 mod depot_keys;
+mod far;
+mod network;
+mod plain_source;
 mod problem;
+mod serving;
 
 use clap::Parser;
 use std::process::ExitCode;
