@@ -314,8 +314,11 @@ mod tests {
         runtime.block_on(async {
             let mut source = Source::at(&dribbling()).unwrap();
             source.patience = impatient;
-            let request =
-                Request { name: "timestamp.json".to_owned(), bytes_max: 4096, may_be_missing: false };
+            let request = Request {
+                name: "timestamp.json".to_owned(),
+                bytes_max: 4096,
+                may_be_missing: false,
+            };
             let error = source.fetch(&request).await.unwrap_err();
             assert!(matches!(error, FetchError::Slow { .. }), "{error}");
             assert!(error.remedy().is_some());
