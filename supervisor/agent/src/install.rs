@@ -127,7 +127,10 @@ fn choose(
 
 fn is_one_part(version: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
-    !version.is_empty() && version.len() <= 100 && !version.starts_with('.') && version.bytes().all(fits)
+    !version.is_empty()
+        && version.len() <= 100
+        && !version.starts_with('.')
+        && version.bytes().all(fits)
 }
 
 fn candidate(record: &UpdateRecord) -> Result<Candidate> {
@@ -154,9 +157,8 @@ fn fetch(
     })?;
     match done {
         Ok(()) => {
-            sink.sync_all().map_err(|error| {
-                Problem::new("cannot keep what was fetched").because(error)
-            })?;
+            sink.sync_all()
+                .map_err(|error| Problem::new("cannot keep what was fetched").because(error))?;
             updates.sync()?;
             record.set(record.progress().on(Event::Fetched).0);
             record.write(installation)
@@ -192,7 +194,9 @@ fn unpack(installation: &Installation, record: &mut UpdateRecord) -> Result<()> 
         // A full disk is not the package's fault.
         Err(error @ spk::extract::ExtractError::Write { .. }) => {
             let remedy = error.remedy();
-            return Err(Problem::new("the update cannot be unpacked").because(error).remedy(remedy));
+            return Err(Problem::new("the update cannot be unpacked")
+                .because(error)
+                .remedy(remedy));
         }
         Err(error) => return unfit(installation, record, &Problem::new("").because(error).fact()),
     }
