@@ -7,7 +7,7 @@
 
 use crate::answers;
 use crate::description::Description;
-use crate::identity::Copies;
+use crate::identity::{self, Copies};
 use crate::installation::Installation;
 use crate::problem::{Problem, Result};
 use crate::service;
@@ -229,6 +229,8 @@ fn ensure_identity(installation: &Installation, description: Option<&Description
         return Ok(());
     };
     let copies = Copies::read_or_make(installation)?;
+    // What it says, `status` says too; an installation does not fail for it.
+    let _ = identity::note_machine(installation);
     let wizard = &installation.settings.context.wizard;
     match answers::guid_to_adopt(wizard, &description.wizard) {
         // The same answer may come again in the next script: once is enough.

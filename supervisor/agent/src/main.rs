@@ -19,6 +19,7 @@ mod hooks;
 mod identity;
 mod install;
 mod installation;
+mod legacy;
 mod payloads;
 mod plan;
 mod problem;
@@ -27,6 +28,7 @@ mod report;
 mod service;
 mod supervise;
 mod update;
+mod watchdog;
 
 use crate::payloads::UpdateRecord;
 use clap::Parser;
@@ -113,6 +115,10 @@ fn carry_out(
             Ok(0)
         }
         Command::Identity { action } => identity_action(&installation, action).map(|()| 0),
+        Command::Legacy { json, .. } => {
+            print_report(&report::of_legacy(&installation), json);
+            Ok(0)
+        }
         Command::Update { action } => update_action(&installation, action).map(|()| 0),
         Command::Depot { .. } => Ok(0),
     }
@@ -187,6 +193,13 @@ fn identity_action(installation: &Installation, action: IdentityAction) -> Resul
         IdentityAction::Show { json, .. } => print_report(&report::of_identity(installation), json),
         IdentityAction::Guid { .. } => {
             println!("{}", identity::Copies::read(installation).known()?.guid);
+        }
+        IdentityAction::Keep { .. } => identity::claim_machine(installation)?,
+        IdentityAction::New { .. } => {
+            let copies = identity::Copies::read_or_make(installation)?;
+            let identity = copies.set(identity::fresh_guid()?)?;
+            identity::claim_machine(installation)?;
+            println!("this computer is {} from now on", identity.guid);
         }
         IdentityAction::Set { guid, .. } | IdentityAction::Adopt { guid, .. } => {
             let copies = identity::Copies::read_or_make(installation)?;

@@ -1,6 +1,6 @@
 //! `status`, `plan` and `identity show` for people, and the same as JSON for scripts.
 
-use crate::identity::{Copies, legacy, words};
+use crate::identity::{Copies, legacy, other_machine, words};
 use crate::installation::Installation;
 use crate::payloads::{self, UpdateRecord};
 use crate::plan::Plan;
@@ -65,6 +65,7 @@ pub fn of_status(installation: &Installation) -> (Status, Report) {
         "last_ending": record.as_ref().and_then(|record| record.last_ending.clone()),
         "next_try": record.as_ref().and_then(|record| record.next_try),
         "identity": identity_json(&copies),
+        "other_machine": other_machine(installation),
         "memory": memory_json(&plan, record.as_ref()),
         "open_files": open_files,
         "shortfalls": shortfalls,
@@ -112,6 +113,9 @@ fn status_text(
         }
     }
     lines.push(format!("  computer     {}", identity_line(copies)));
+    if let Some(sentence) = other_machine(installation) {
+        lines.push(format!("               {sentence}"));
+    }
     if let Some(last) = UpdateRecord::read(installation).last {
         lines.push(format!("  update       {last}"));
     }
@@ -209,6 +213,13 @@ pub fn of_update(installation: &Installation) -> Report {
         "last": record.last,
     });
     Report { json, text: lines.join("\n") }
+}
+
+/// What an old CrashPlan left.
+pub fn of_legacy(installation: &Installation) -> Report {
+    let found = crate::legacy::find(installation);
+    let json = serde_json::to_value(&found).unwrap_or_default();
+    Report { json, text: crate::legacy::text(&found) }
 }
 
 /// The memory plan, and how it came about.
