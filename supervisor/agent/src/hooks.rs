@@ -7,6 +7,7 @@
 
 use crate::answers;
 use crate::description::Description;
+use crate::downloads;
 use crate::identity::{self, Copies};
 use crate::installation::Installation;
 use crate::problem::{Problem, Result};
@@ -94,6 +95,7 @@ fn carry_out(installation: &Installation, step: Step) -> Result<()> {
     let kinds = description.as_ref().map(|it| it.wizard.clone()).unwrap_or_default();
     match step {
         Step::CheckAnswers => answers::check(wizard, &kinds),
+        Step::FetchDownloads => downloads::ensure(installation),
         Step::Stop => service::stop(installation),
         Step::SetDataAside => set_data_aside(installation),
         Step::MakeFolders => {

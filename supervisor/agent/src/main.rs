@@ -15,6 +15,7 @@ mod command_line;
 mod daemon;
 mod depot;
 mod description;
+mod downloads;
 mod hooks;
 mod identity;
 mod install;
@@ -90,6 +91,9 @@ fn carry_out(
         supervisor_dsm::launch::close_inherited();
     }
     let installation = Installation::find(settings(&place, context, environment)?)?;
+    if let Some(code) = by_synopkg(&installation, &command)? {
+        return Ok(code);
+    }
     installation.become_package_user()?;
     match command {
         Command::Hook { name, .. } => hooks::run(&installation, &name).map(|()| 0),
@@ -158,6 +162,34 @@ fn service_verb(installation: &Installation, verb: &str) -> Result<u8> {
         }
         // prestart, prestop, and whatever DSM thinks of next.
         _ => Ok(0),
+    }
+}
+
+/// DSM 7 believes only its own command. A start or stop by hand is handed to it, which comes back
+/// here by the package's script; so Package Center shows what is.
+fn by_synopkg(installation: &Installation, command: &Command) -> Result<Option<u8>> {
+    let verb = match command {
+        Command::Start { .. } => "start",
+        Command::Stop { .. } => "stop",
+        Command::Service { verb, .. } if verb == "start" || verb == "stop" => verb,
+        _ => return Ok(None),
+    };
+    let Some(program) = installation.package.synopkg() else { return Ok(None) };
+    if installation.settings.context.is_from_dsm() {
+        return Ok(None);
+    }
+    let name = installation.package.name().as_str();
+    let ended = std::process::Command::new(&program).args([verb, name]).status();
+    let ended = ended.map_err(|error| {
+        Problem::new(format!("cannot run {}", program.display())).because(error)
+    })?;
+    match ended.code() {
+        Some(0) => Ok(Some(0)),
+        code => Err(Problem::new(format!(
+            "synopkg could not {verb} {name}: it ended with {}",
+            code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"))
+        ))
+        .remedy(format!("read {}", service::log_path(installation).display()))),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::service::{Status, status};
 use engine_contract::identity::Verdict;
 use serde_json::{Value, json};
 use supervisor_dsm::clock;
-use supervisor_dsm::limits::Limits;
+use supervisor_dsm::limits::{Limits, one_command};
 use supervisor_dsm::machine::Machine;
 use supervisor_dsm::process::ProcessId;
 
@@ -69,6 +69,7 @@ pub fn of_status(installation: &Installation) -> (Status, Report) {
         "memory": memory_json(&plan, record.as_ref()),
         "open_files": open_files,
         "shortfalls": shortfalls,
+        "as_root_at_boot": one_command(&reached.shortfalls()),
         "target": package.target().to_string_lossy(),
         "var": package.var().to_string_lossy(),
     });
@@ -125,9 +126,12 @@ fn status_text(
     for short in reached.shortfalls() {
         let (what, got, wanted) = (short.what, short.reached, short.wanted);
         lines.push(format!("  limit        {what}: {got} instead of {wanted}"));
-        if let Some(command) = short.command {
-            lines.push(format!("    what to do: as root, at every boot: {command}"));
-        }
+    }
+    if let Some(command) = one_command(&reached.shortfalls()) {
+        lines.push(format!(
+            "    what to do: Control Panel, Task Scheduler, Create, Triggered Task, user root, event \
+             Boot-up: {command}"
+        ));
     }
     lines.push(format!("  log          {}", crate::service::log_path(installation).display()));
     lines.join("\n")

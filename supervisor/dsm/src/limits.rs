@@ -85,6 +85,14 @@ impl Limits {
     }
 }
 
+/// The one command that, as root, sets all that is lower than wanted; `None` when nothing is.
+pub fn one_command(shortfalls: &[Shortfall]) -> Option<String> {
+    let each =
+        shortfalls.iter().filter_map(|short| short.command.as_ref()?.strip_prefix("sysctl "));
+    let settings: Vec<&str> = each.filter_map(|text| text.strip_prefix("-w ")).collect();
+    (!settings.is_empty()).then(|| format!("sysctl -w {}", settings.join(" ")))
+}
+
 /// One limit that is lower than wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortfall {

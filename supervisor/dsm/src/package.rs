@@ -201,6 +201,13 @@ impl Package {
         paths.iter().filter_map(found).collect()
     }
 
+    /// DSM 7's own command for packages, where root may use it.
+    pub fn synopkg(&self) -> Option<PathBuf> {
+        let program = self.dsm.find("/usr/syno/bin/synopkg").ok()?;
+        let is_usable = self.version.keeps_var() && nix::unistd::geteuid().is_root();
+        (is_usable && program.is_file()).then_some(program)
+    }
+
     /// Tells DSM below 7 that the package is on or off, as its own buttons do. Only for commands
     /// typed by hand: otherwise DSM does it itself. On DSM 7 there is no such file.
     pub fn show_in_package_center(&self, on: bool) -> Result<()> {

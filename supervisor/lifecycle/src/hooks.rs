@@ -68,6 +68,8 @@ pub enum Occasion {
 pub enum Step {
     /// Refuse answers of the wizard that make no sense.
     CheckAnswers,
+    /// Fetch the files that the package may not bring itself.
+    FetchDownloads,
     /// Stop the daemon and everything it started.
     Stop,
     /// Move the data to where the wiping of the target does not reach it.
@@ -94,8 +96,8 @@ pub enum Step {
 
 use Step::{
     BringDataBack, CheckAnswers, CheckNothingIsLeftAside, DeleteData, EnsureIdentity,
-    FinishDeletion, KeepAnswers, MakeFolders, MoveDataOfDsm6, MoveDataOfOtherVolumes, SetDataAside,
-    Stop,
+    FetchDownloads, FinishDeletion, KeepAnswers, MakeFolders, MoveDataOfDsm6,
+    MoveDataOfOtherVolumes, SetDataAside, Stop,
 };
 
 /// The steps of a script, in order.
@@ -104,9 +106,9 @@ pub fn steps(hook: Hook, place: DataPlace, occasion: Occasion) -> &'static [Step
     use Hook::{BeforeStart, PostInst, PostUninst, PostUpgrade, PreInst, PreUninst, PreUpgrade};
     use Occasion::{Ordinary, RemovalForUpgrade, RemovalWithData};
     match (hook, place, occasion) {
-        (PreInst, _, _) => &[CheckAnswers],
+        (PreInst, _, _) => &[CheckAnswers, FetchDownloads],
         (PostInst, InTarget, _) => {
-            &[CheckAnswers, MakeFolders, BringDataBack, EnsureIdentity, KeepAnswers]
+            &[CheckAnswers, MakeFolders, BringDataBack, EnsureIdentity, KeepAnswers, FetchDownloads]
         }
         (PostInst, Beside, _) => &[
             CheckAnswers,
@@ -115,6 +117,7 @@ pub fn steps(hook: Hook, place: DataPlace, occasion: Occasion) -> &'static [Step
             MoveDataOfOtherVolumes,
             EnsureIdentity,
             KeepAnswers,
+            FetchDownloads,
         ],
         (PreUpgrade, InTarget, _) => &[CheckAnswers, Stop, FinishDeletion, SetDataAside],
         (PreUpgrade, Beside, _) => &[CheckAnswers, Stop, FinishDeletion, MoveDataOfDsm6],
