@@ -31,6 +31,12 @@ const LOG_CHECK_MILLISECONDS_MIN: u64 = 200;
 /// Where the log cannot be watched, its size is looked at this often.
 const LOG_CHECK_SECONDS_UNWATCHED: u64 = 30;
 
+/// The depot is asked this long after a start, at the earliest.
+const UPDATE_SECONDS_AFTER_START: u64 = 3600;
+
+/// And again this often, at the most.
+const UPDATE_SECONDS_EVERY: u64 = 24 * 3600;
+
 /// Begins what the supervisor says, after the time; the rest of the log is the daemon's.
 const OWN_WORD: &str = "supervisor: ";
 
@@ -48,6 +54,8 @@ struct Supervisor {
     daemon: Option<Daemon>,
     deadline: Option<(Instant, Event)>,
     watchdog: Watchdog,
+    /// When the depot is asked again, if the owner ever named one.
+    next_update: Option<Instant>,
     /// When a new version will have been well for long enough.
     proved_at: Option<Instant>,
     /// Whether somebody asked for a stop.
@@ -84,6 +92,7 @@ pub fn run(installation: Installation) -> Result<()> {
         daemon: None,
         deadline: None,
         watchdog: Watchdog::default(),
+        next_update: None,
         proved_at: None,
         is_asked_to_stop: false,
         installation,
@@ -96,6 +105,7 @@ pub fn run(installation: Installation) -> Result<()> {
         limits,
         _lock: lock,
     };
+    supervisor.plan_update(UPDATE_SECONDS_AFTER_START);
     supervisor.begin()?;
     supervisor.attend()
 }
@@ -205,6 +215,9 @@ impl Supervisor {
                     Err(problem) => self.say(&problem.fact()),
                 }
             }
+            if self.next_update.is_some_and(|at| Instant::now() >= at) {
+                self.update();
+            }
             if self.proved_at.is_some_and(|at| Instant::now() >= at) {
                 self.proved_at = None;
                 self.say_outcome(payloads::prove(&self.installation));
@@ -243,7 +256,8 @@ impl Supervisor {
             add(3, watch.as_fd());
         }
         let wake = self.deadline.map(|(at, _)| at).into_iter();
-        let wake = wake.chain(log_check).chain(self.proved_at).chain(self.watchdog.wake()).min();
+        let wake = wake.chain(log_check).chain(self.proved_at).chain(self.watchdog.wake());
+        let wake = wake.chain(self.next_update).min();
         let timeout = wake.map_or(PollTimeout::NONE, |at| {
             // One more, so that the deadline is over when we wake and not almost.
             let milliseconds = at.saturating_duration_since(now).as_millis() + 1;
@@ -451,6 +465,24 @@ impl Supervisor {
             Ok(true) => self.proved_at = Some(Instant::now() + self.description.probation()),
             Ok(false) => {}
             Err(problem) => self.say(&problem.fact()),
+        }
+    }
+
+    /// The depot is asked after so many seconds, and up to as many more by chance, so that not all
+    /// boxes come at once. Without a depot nothing wakes us for it.
+    fn plan_update(&mut self, seconds: u64) {
+        let has_depot = payloads::UpdateRecord::read(&self.installation).depot.is_some();
+        let wait = Duration::from_secs(seconds + u64::from(chance()) % seconds);
+        self.next_update = has_depot.then(|| Instant::now() + wait);
+    }
+
+    /// A program of its own asks and installs: what it needs for that is gone again afterwards. It
+    /// stops and starts the daemon, and us, as an owner would.
+    fn update(&mut self) {
+        self.plan_update(UPDATE_SECONDS_EVERY);
+        let words = ["update", "install", "--automatic"];
+        if let Err(problem) = crate::service::spawn_self(&self.installation, &words) {
+            self.say(&problem.fact());
         }
     }
 

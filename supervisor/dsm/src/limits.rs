@@ -111,6 +111,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn all_that_a_package_user_may_not_set_is_one_command_for_task_scheduler() {
+        for (files, watches, command) in [
+            (8192, 8192, Some("sysctl -w fs.file-max=65536 fs.inotify.max_user_watches=524288")),
+            (8192, 600_000, Some("sysctl -w fs.file-max=65536")),
+            (99_999, 8192, Some("sysctl -w fs.inotify.max_user_watches=524288")),
+            (99_999, 600_000, None),
+        ] {
+            let reached =
+                Limits { open_files: 1024, system_files: Some(files), watches: Some(watches) };
+            assert_eq!(one_command(&reached.shortfalls()).as_deref(), command);
+        }
+    }
+
+    #[test]
     fn what_is_too_low_is_said_with_the_command_that_changes_it() {
         let limits =
             Limits { open_files: 4096, system_files: Some(9000), watches: Some(WATCHES_WANTED) };
