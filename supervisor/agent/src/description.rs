@@ -74,6 +74,9 @@ pub struct Description {
     /// How long the daemon may write nothing into `{ready_fd}` once it was ready; 0: for ever.
     #[serde(default)]
     heartbeat_seconds_max: u64,
+    /// How often the depot is asked for a newer version, once one was named; 0: never.
+    #[serde(default = "a_day")]
+    update_seconds: u64,
     /// How long a new version from the depot is watched before it is kept.
     #[serde(default = "six_hundred")]
     probation_seconds: u64,
@@ -134,6 +137,9 @@ fn thirty() -> u64 {
 }
 fn three_hundred() -> u64 {
     300
+}
+fn a_day() -> u64 {
+    24 * 3600
 }
 fn six_hundred() -> u64 {
     600
@@ -260,6 +266,11 @@ impl Description {
     pub fn heartbeat_max(&self) -> Option<Duration> {
         let is_asked_for = self.heartbeat_seconds_max > 0;
         is_asked_for.then(|| Duration::from_secs(self.heartbeat_seconds_max))
+    }
+
+    /// How often the depot is asked; `None`: never.
+    pub fn update_every(&self) -> Option<Duration> {
+        (self.update_seconds > 0).then(|| Duration::from_secs(self.update_seconds))
     }
 
     /// How long a new version is watched before it is kept.

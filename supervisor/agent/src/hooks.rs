@@ -56,7 +56,12 @@ fn run_steps(installation: &Installation, name: &str, hook: Hook) -> Result<()> 
     // Before the first installation there is no such folder, and nothing to take turns about.
     let etc = Folder::open(installation.package.etc()).ok();
     let turn = match &etc {
-        Some(etc) => TurnLock::take(etc, HOOK_LOCK, TURN_PATIENCE)?.map(Some),
+        Some(etc) => match TurnLock::take(etc, HOOK_LOCK, TURN_PATIENCE) {
+            Ok(turn) => turn.map(Some),
+            // A package user of DSM 6 may not write there. DSM runs its scripts one by one.
+            Err(error) if error.is_forbidden() => Some(None),
+            Err(error) => return Err(error.into()),
+        },
         None => Some(None),
     };
     let _turn = turn.ok_or_else(|| {
@@ -64,7 +69,8 @@ fn run_steps(installation: &Installation, name: &str, hook: Hook) -> Result<()> 
             .remedy("wait a minute and try again")
     })?;
     for folder in etc.iter().chain(&installation.package.open_var().ok()) {
-        folder.sweep()?;
+        // What cannot be swept away is no reason to fail.
+        let _ = folder.sweep();
     }
     let log = etc.and_then(|etc| BoundedLog::open(etc, HOOK_LOG).ok());
     for step in steps(hook, place, occasion(installation)) {

@@ -32,10 +32,7 @@ const LOG_CHECK_MILLISECONDS_MIN: u64 = 200;
 const LOG_CHECK_SECONDS_UNWATCHED: u64 = 30;
 
 /// The depot is asked this long after a start, at the earliest.
-const UPDATE_SECONDS_AFTER_START: u64 = 3600;
-
-/// And again this often, at the most.
-const UPDATE_SECONDS_EVERY: u64 = 24 * 3600;
+const UPDATE_AFTER_START: Duration = Duration::from_secs(3600);
 
 /// Begins what the supervisor says, after the time; the rest of the log is the daemon's.
 const OWN_WORD: &str = "supervisor: ";
@@ -105,7 +102,7 @@ pub fn run(installation: Installation) -> Result<()> {
         limits,
         _lock: lock,
     };
-    supervisor.plan_update(UPDATE_SECONDS_AFTER_START);
+    supervisor.plan_update(UPDATE_AFTER_START);
     supervisor.begin()?;
     supervisor.attend()
 }
@@ -468,18 +465,21 @@ impl Supervisor {
         }
     }
 
-    /// The depot is asked after so many seconds, and up to as many more by chance, so that not all
+    /// The depot is asked after this long, and up to as much longer by chance, so that not all
     /// boxes come at once. Without a depot nothing wakes us for it.
-    fn plan_update(&mut self, seconds: u64) {
+    fn plan_update(&mut self, at_most: Duration) {
         let has_depot = payloads::UpdateRecord::read(&self.installation).depot.is_some();
-        let wait = Duration::from_secs(seconds + u64::from(chance()) % seconds);
-        self.next_update = has_depot.then(|| Instant::now() + wait);
+        let every = self.description.update_every().filter(|_| has_depot);
+        self.next_update = every.map(|every| {
+            let wait = every.min(at_most);
+            Instant::now() + wait + wait.mul_f64(f64::from(chance()) / f64::from(u32::MAX))
+        });
     }
 
     /// A program of its own asks and installs: what it needs for that is gone again afterwards. It
     /// stops and starts the daemon, and us, as an owner would.
     fn update(&mut self) {
-        self.plan_update(UPDATE_SECONDS_EVERY);
+        self.plan_update(Duration::MAX);
         let words = ["update", "install", "--automatic"];
         if let Err(problem) = crate::service::spawn_self(&self.installation, &words) {
             self.say(&problem.fact());

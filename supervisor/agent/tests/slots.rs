@@ -151,6 +151,22 @@ fn a_version_this_processor_cannot_run_is_refused_before_anything_is_stopped() {
 }
 
 #[test]
+fn a_depot_that_was_named_once_is_asked_again_without_anybody_there() {
+    let town = Town::with_version_1(0);
+    town.publishes("1.0-0001", WELL, 0);
+    assert!(town.install().said.contains("1.0-0001 is the newest"));
+    let description = town.nas.target().join("conf/daemon.toml");
+    let text = fs::read_to_string(&description).unwrap();
+    fs::write(&description, text.replace("[daemon]\n", "[daemon]\nupdate_seconds = 1\n")).unwrap();
+    town.nas.start();
+    assert_eq!(town.runs(), "1.0-0001");
+    town.publishes("1.0-0002", WELL, 0);
+    wait_until("the newer version runs", || town.runs() == "1.0-0002");
+    wait_until("it is kept", || town.shown().contains("is kept"));
+    assert!(town.nas.log().contains("1.0-0002 runs"), "{}", town.nas.log());
+}
+
+#[test]
 fn an_owner_holds_refuses_and_goes_back_by_hand() {
     let town = Town::with_version_1(0);
     town.publishes("1.0-0002", WELL, 0);

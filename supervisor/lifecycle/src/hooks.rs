@@ -5,8 +5,9 @@
 //! `preinst`, `postinst` and `postupgrade`. Below DSM 7 the target, and the data in it, is wiped
 //! between them.
 //!
-//! Every step looks at the disk, not at a record of what was done, and can be run again after a
-//! power cut: it finishes what was begun or finds nothing to do.
+//! Every step looks at the disk and can be run again after a power cut: it finishes what was begun
+//! or finds nothing to do. Where the disk alone would not tell, a mark is put there first and
+//! removed last. What no script comes to finish, the next start does.
 
 /// A script that DSM calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
