@@ -314,7 +314,8 @@ fn rows_of_rights() -> Vec<Row> {
         (
             "privilege-tool!",
             privilege(&format!(
-                r#"{package},"tool":[{{"relpath":"bin/hello","user":"package","capabilities":"x"}}]}}"#
+                r#"{package},"tool":[{{"relpath":"bin/hello","user":"package",{}}}]}}"#,
+                r#""capabilities":"x""#
             )),
         ),
         (
