@@ -88,7 +88,7 @@ fn choose(
     found: &Found,
 ) -> Result<Option<String>> {
     let known = record.candidate.as_ref().map(|candidate| candidate.sha256.clone());
-    if known.as_ref() == Some(&found.sha256) {
+    if known == Some(found.hash.to_hex()) {
         // The same as before the cut.
         return Ok(None);
     }
@@ -117,7 +117,7 @@ fn choose(
             version: version.clone(),
             file: found.file.clone(),
             length: found.length,
-            sha256: found.sha256.clone(),
+            sha256: found.hash.to_hex(),
         });
         record.set(record.progress().on(Event::Chosen).0);
     }
@@ -127,7 +127,10 @@ fn choose(
 
 fn is_one_part(version: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
-    !version.is_empty() && version.len() <= 100 && !version.starts_with('.') && version.bytes().all(fits)
+    !version.is_empty()
+        && version.len() <= 100
+        && !version.starts_with('.')
+        && version.bytes().all(fits)
 }
 
 fn candidate(record: &UpdateRecord) -> Result<Candidate> {
@@ -145,7 +148,7 @@ fn fetch(
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND;
     let mut kept = updates.open_file(DOWNLOAD, flags, 0o600)?;
     let mut sink = updates.open_file(DOWNLOAD, flags, 0o600)?;
-    let file = TargetFile { length: candidate.length, sha256: found.digest, custom: None };
+    let file = TargetFile { length: candidate.length, hash: found.hash, custom: None };
     let depot = asked.depot.as_deref().unwrap_or_default().trim_end_matches('/');
     let source = Source::at(&format!("{depot}/packages")).map_err(failed)?;
     let target = (candidate.file.as_str(), &file, found.consistent_snapshot);
@@ -154,9 +157,8 @@ fn fetch(
     })?;
     match done {
         Ok(()) => {
-            sink.sync_all().map_err(|error| {
-                Problem::new("cannot keep what was fetched").because(error)
-            })?;
+            sink.sync_all()
+                .map_err(|error| Problem::new("cannot keep what was fetched").because(error))?;
             updates.sync()?;
             record.set(record.progress().on(Event::Fetched).0);
             record.write(installation)
@@ -192,7 +194,9 @@ fn unpack(installation: &Installation, record: &mut UpdateRecord) -> Result<()> 
         // A full disk is not the package's fault.
         Err(error @ spk::extract::ExtractError::Write { .. }) => {
             let remedy = error.remedy();
-            return Err(Problem::new("the update cannot be unpacked").because(error).remedy(remedy));
+            return Err(Problem::new("the update cannot be unpacked")
+                .because(error)
+                .remedy(remedy));
         }
         Err(error) => return unfit(installation, record, &Problem::new("").because(error).fact()),
     }

@@ -28,10 +28,10 @@ mod service;
 mod supervise;
 mod update;
 
+use crate::payloads::UpdateRecord;
 use clap::Parser;
 use command_line::{Command, CommandLine, IdentityAction, Place, UpdateAction};
 use engine_contract::identity::Guid;
-use crate::payloads::UpdateRecord;
 use installation::{Installation, Settings};
 use problem::{Problem, Result};
 use report::Report;

@@ -181,9 +181,7 @@ pub fn before_start(installation: &Installation) -> Result<Option<String>> {
             record.write(installation)?;
             Ok(None)
         }
-        Action::RollBack => {
-            roll_back(installation, &mut record, "it did not stay alive").map(Some)
-        }
+        Action::RollBack => roll_back(installation, &mut record, "it did not stay alive").map(Some),
         _ => Ok(None),
     }
 }

@@ -89,7 +89,8 @@ fn status_text(
     reached: &Limits,
 ) -> String {
     let package = &installation.package;
-    let version = payloads::running_version(installation).unwrap_or_else(|| "of unknown version".to_owned());
+    let version =
+        payloads::running_version(installation).unwrap_or_else(|| "of unknown version".to_owned());
     let mut lines = vec![format!(
         "{} {version} on DSM {}: {}",
         package.name(),

@@ -4,8 +4,8 @@
 use crate::daemon::{Daemon, stop_left_behind};
 use crate::description::{Description, Readiness};
 use crate::identity;
-use crate::payloads;
 use crate::installation::{Installation, Names};
+use crate::payloads;
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
 use crate::record::{Process, Record, this_boot};

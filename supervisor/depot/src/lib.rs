@@ -61,7 +61,8 @@ pub use publish::{
 };
 pub use replica::{CURRENT, CURRENT_BYTES_MAX, Current, Piece, Replica, outgoing};
 pub use rotation::{
-    Changed, Dice, KeyChange, Means, change_keys, make_spare, plan, publish_spare, warnings,
+    Changed, Dice, KeyChange, Means, change_keys, days_left, make_spare, plan, publish_spare,
+    warnings,
 };
 pub use server::{ServeSettings, serve, serve_at};
 pub use shelves::{Channel, Item, Shelves};

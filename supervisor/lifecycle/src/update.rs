@@ -216,10 +216,7 @@ mod tests {
         let events = [&UNTIL_PROVEN[..], &[Event::Starting, Event::Ready, Event::Proved]].concat();
         let (end, actions) = lives_through(&events);
         assert_eq!(end.phase, Idle);
-        assert_eq!(
-            actions,
-            [Fetch, Unpack, Test, Announce, KeepStateAndSwitch, Watch, Commit]
-        );
+        assert_eq!(actions, [Fetch, Unpack, Test, Announce, KeepStateAndSwitch, Watch, Commit]);
     }
 
     #[test]

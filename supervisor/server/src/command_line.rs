@@ -123,6 +123,9 @@ pub struct Serving {
     /// The depot: a folder, or s3:https://HOST/BUCKET/PREFIX
     #[arg(long, value_name = "DIR or s3:URL")]
     pub root: PathBuf,
+    /// Make an empty depot first, if there is none
+    #[arg(long)]
+    pub make: bool,
     /// The folder of the copy from which a depot in an object store is served
     #[arg(long, value_name = "DIR")]
     pub copy: Option<PathBuf>,
@@ -272,6 +275,21 @@ pub enum KeysAction {
         /// Sign nothing; fail when something ends soon
         #[arg(long)]
         check: bool,
+        /// Tell the keepers by mail what ends soon or went wrong, by the settings in this file
+        #[arg(long, value_name = "FILE")]
+        mail: Option<PathBuf>,
+    },
+    /// Meet a served depot as its clients will in the days to come
+    Canary {
+        /// The depot's address
+        #[arg(long, value_name = "URL")]
+        url: String,
+        /// The root that clients were given: conf/depot.pub, the oldest that is still in use
+        #[arg(long, value_name = "FILE")]
+        root_key: PathBuf,
+        /// Days ahead on which it must be believed; once for each [default: 0, 1, 7, 14]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(0..=3660))]
+        days: Vec<u32>,
     },
     /// Sign the next root in advance, for the day the root's keys are lost
     Spare {

@@ -115,12 +115,13 @@ fn token(action: TokenAction) -> Result<()> {
     Ok(())
 }
 
-fn init(root: &Path) -> Result<()> {
+/// Makes an empty depot with fresh keys.
+pub fn init(root: &Path) -> Result<()> {
     let seeds =
         Seeds { root: random()?, targets: random()?, snapshot: random()?, timestamp: random()? };
     supervisor_depot::init(root, &seeds, clock())?;
-    println!("an empty depot in {}", root.display());
-    println!(
+    eprintln!("an empty depot in {}", root.display());
+    eprintln!(
         "  keys: {}; move root.key to a place that is not online",
         root.join("keys").display()
     );

@@ -9,10 +9,12 @@
 //! **Not here:** what a depot is (`supervisor-depot`), what a signature is worth
 //! (`supervisor-trust`), anything of a NAS.
 
+mod canary;
 mod command_line;
 mod depot;
 mod depot_keys;
 mod far;
+mod mail;
 mod network;
 mod plain_source;
 mod problem;

@@ -27,6 +27,9 @@ pub fn serve(serving: Serving, key: &AccessKey) -> Result<()> {
 
 async fn open(mut serving: Serving, key: &AccessKey) -> Result<()> {
     let exchange = exchange(&mut serving, key).await?;
+    if serving.make && !serving.root.join("current").is_symlink() {
+        crate::depot::init(&serving.root)?;
+    }
     let certificates = match (&serving.tls_cert, &serving.tls_key) {
         (Some(chain), Some(key)) => Some(Arc::new(Certificates::read(chain, key)?)),
         _ => None,

@@ -117,9 +117,9 @@ fn an_older_folder_undoes_nothing_and_a_damaged_object_is_not_served() {
     keeper.types(&["push", "--root", "depot", &place]).well();
     let said = keeper.types(&["push", "--root", "old", &place]).with_a_remedy();
     assert!(said.contains("published in last"), "{said}");
-    let sha256 = std::fs::read_dir(keeper.path("depot/files")).unwrap().next().unwrap().unwrap();
-    let object =
-        format!("{}/bucket/depot/files/{}", store.url, { sha256.file_name().to_str().unwrap() });
+    let files = std::fs::read_dir(keeper.path("depot/files")).unwrap();
+    let file = files.flatten().next().unwrap().file_name().into_string().unwrap();
+    let object = format!("{}/bucket/depot/files/{file}", store.url);
     std::fs::write(keeper.path("other"), b"other bytes").unwrap();
     curl(&keeper, &["-T", "other", &object]).expect("the object");
     let serve = ["serve", "--root", &place, "--copy", "one", "--listen", "127.0.0.1:0"];

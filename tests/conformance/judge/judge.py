@@ -23,7 +23,7 @@ REPOSITORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../.."
 
 def expected_failures(path):
     with open(path, encoding="utf-8") as file:
-        lines = (line.split("#")[0].strip() for line in file)
+        lines = (line.split(" #")[0].strip() for line in file if not line.startswith("#"))
         return {line for line in lines if line}
 
 
