@@ -3,7 +3,7 @@
 //! ```text
 //! files/SHA256.spk, icons/SHA256.png    by content, never changed
 //! trees/N/shelves.json, trees/N/metadata/NAME
-//! current                               {"tree": N, "metadata": [NAME, …]}, replaced in one request
+//! current                               {"tree": N, "metadata": [NAME, …]}, put in one request
 //! ```
 //!
 //! `current` is put last and read first, so whoever reads it finds everything it names. A server

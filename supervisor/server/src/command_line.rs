@@ -171,7 +171,8 @@ pub struct MirrorFrom {
     #[arg(long, value_name = "NAME", conflicts_with = "pin")]
     pub package: Vec<String>,
     /// It signs nothing: take this package if its file has this SHA-256; once for each
-    #[arg(long, value_name = "NAME=SHA256", value_parser = pin, requires_all = ["platform", "build"])]
+    #[arg(long, value_name = "NAME=SHA256", value_parser = pin)]
+    #[arg(requires_all = ["platform", "build"])]
     pub pin: Vec<Pin>,
     /// Ask as a box of this platform
     #[arg(long, value_name = "CODENAME")]
