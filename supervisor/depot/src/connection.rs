@@ -9,6 +9,7 @@ use crate::tls::Certificates;
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::HOST;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -166,6 +167,13 @@ fn introduced(
     let router = TowerToHyperService::new(router);
     hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        // HTTP/2 names the host elsewhere; everything behind this reads it in one place.
+        if let Some(host) = request.uri().authority().map(|host| host.as_str().parse())
+            && let Ok(host) = host
+            && !request.headers().contains_key(HOST)
+        {
+            request.headers_mut().insert(HOST, host);
+        }
         router.call(request)
     })
 }

@@ -1,7 +1,7 @@
 //! Handing out a file: whole, from the middle, or not again when the asker has it.
 //!
-//! The entity tag is never given to two contents, so a download that goes on with `If-Range` after a
-//! break never joins two files.
+//! The entity tag is never given to two contents, so a download that goes on with `If-Range` after
+//! a break never joins two files.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};

@@ -40,6 +40,7 @@ mod origin;
 mod page;
 mod place;
 mod publish;
+mod replica;
 mod rotation;
 mod server;
 mod shelves;
@@ -58,6 +59,7 @@ pub use origin::{Net, Proxies};
 pub use publish::{
     Delivery, Published, init, keys, promote, publish, publish_all, renew, shelves, withdraw,
 };
+pub use replica::{CURRENT, CURRENT_BYTES_MAX, Current, Piece, Replica, outgoing};
 pub use rotation::{
     Changed, Dice, KeyChange, Means, change_keys, days_left, make_spare, plan, publish_spare,
     warnings,

@@ -167,10 +167,24 @@ impl Place {
 
     /// Reads what a server needs of the tree in force.
     pub fn read_shelf(&self) -> Result<Shelf, DepotError> {
-        self.read_in_force(|place, number| {
-            let metadata = place.metadata_names(number)?.into_iter().collect();
-            Ok(Shelf { number, shelves: place.read_shelves(number)?, metadata })
-        })
+        self.read_in_force(Self::read_shelf_of)
+    }
+
+    /// The same of any tree.
+    pub fn read_shelf_of(&self, number: u64) -> Result<Shelf, DepotError> {
+        let metadata = self.metadata_names(number)?.into_iter().collect();
+        Ok(Shelf { number, shelves: self.read_shelves(number)?, metadata })
+    }
+
+    /// A tree's list of what is on the shelves.
+    pub fn shelves(&self, number: u64) -> PathBuf {
+        self.tree(number).join("shelves.json")
+    }
+
+    /// Makes the folders of a tree.
+    pub fn make_tree(&self, number: u64) -> Result<(), DepotError> {
+        let path = self.tree(number).join("metadata");
+        fs::create_dir_all(&path).map_err(DepotError::file("make", &path))
     }
 
     fn read_in_force<T>(
@@ -199,7 +213,7 @@ impl Place {
     }
 
     fn read_shelves(&self, number: u64) -> Result<Shelves, DepotError> {
-        let path = self.tree(number).join("shelves.json");
+        let path = self.shelves(number);
         Shelves::from_json(&read(&path, SHELVES_BYTES_MAX)?)
             .map_err(|what| DepotError::damaged(&path, what))
     }
@@ -322,6 +336,8 @@ pub fn rename_synced(from: &Path, to: &Path) -> Result<(), DepotError> {
 }
 
 fn sync_folder(path: &Path) -> Result<(), DepotError> {
+    // The folder of a plain name is the one we are in.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let folder = File::open(path).map_err(DepotError::file("write", path))?;
     folder.sync_all().map_err(DepotError::file("write", path))
 }

@@ -74,6 +74,13 @@ pub enum DepotAction {
         /// The folder that was exported
         from: PathBuf,
     },
+    /// Put the depot into an object store, for servers elsewhere
+    Push {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        /// s3:https://HOST/BUCKET/PREFIX
+        to: String,
+    },
     /// Who may publish over HTTP
     Token {
         #[command(subcommand)]
@@ -113,8 +120,18 @@ pub enum DepotAction {
 /// Where the depot is served, and how.
 #[derive(Debug, Args)]
 pub struct Serving {
-    #[arg(long, value_name = "DIR")]
+    /// The depot: a folder, or s3:https://HOST/BUCKET/PREFIX
+    #[arg(long, value_name = "DIR or s3:URL")]
     pub root: PathBuf,
+    /// Make an empty depot first, if there is none
+    #[arg(long)]
+    pub make: bool,
+    /// The folder of the copy from which a depot in an object store is served
+    #[arg(long, value_name = "DIR")]
+    pub copy: Option<PathBuf>,
+    /// The place in an object store that is to have what is published in this folder
+    #[arg(long, value_name = "s3:URL", conflicts_with = "copy")]
+    pub push_to: Option<String>,
     /// Where plain HTTP is spoken, as old boxes need it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8484")]
     pub listen: String,
@@ -154,7 +171,8 @@ pub struct MirrorFrom {
     #[arg(long, value_name = "NAME", conflicts_with = "pin")]
     pub package: Vec<String>,
     /// It signs nothing: take this package if its file has this SHA-256; once for each
-    #[arg(long, value_name = "NAME=SHA256", value_parser = pin, requires_all = ["platform", "build"])]
+    #[arg(long, value_name = "NAME=SHA256", value_parser = pin)]
+    #[arg(requires_all = ["platform", "build"])]
     pub pin: Vec<Pin>,
     /// Ask as a box of this platform
     #[arg(long, value_name = "CODENAME")]

@@ -2,6 +2,7 @@
 
 use crate::command_line::{DepotAction, TokenAction};
 use crate::problem::{Problem, Result};
+use crate::store::{AccessKey, Store};
 use crate::{depot_keys, far, network, plain_source, serving};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +16,7 @@ pub fn clock() -> UnixSeconds {
 }
 
 /// Carries a command out.
-pub fn run(action: DepotAction) -> Result<()> {
+pub fn run(action: DepotAction, key: &AccessKey) -> Result<()> {
     match action {
         DepotAction::Init { root } => init(&root),
         DepotAction::Publish { root: Some(root), files, .. } => {
@@ -45,6 +46,12 @@ pub fn run(action: DepotAction) -> Result<()> {
             println!("exported {count} file(s) to {}", to.display());
             Ok(())
         }
+        DepotAction::Push { root, to } => {
+            let store = Store::at(&to, key)?;
+            let is_new = network::run(store.push(&root))?;
+            println!("{}", if is_new { "pushed" } else { "already there" });
+            Ok(())
+        }
         DepotAction::Import { root, trust, package, from } => {
             let trust = supervisor_depot::read_trust(&trust)?;
             say(&supervisor_depot::import(&root, &from, &trust, &package, clock())?);
@@ -72,7 +79,7 @@ pub fn run(action: DepotAction) -> Result<()> {
             }
             Ok(())
         }
-        DepotAction::Serve(serving) => serving::serve(serving),
+        DepotAction::Serve(serving) => serving::serve(serving, key),
         DepotAction::Keys { action } => depot_keys::run(action),
     }
 }
@@ -108,12 +115,13 @@ fn token(action: TokenAction) -> Result<()> {
     Ok(())
 }
 
-fn init(root: &Path) -> Result<()> {
+/// Makes an empty depot with fresh keys.
+pub fn init(root: &Path) -> Result<()> {
     let seeds =
         Seeds { root: random()?, targets: random()?, snapshot: random()?, timestamp: random()? };
     supervisor_depot::init(root, &seeds, clock())?;
-    println!("an empty depot in {}", root.display());
-    println!(
+    eprintln!("an empty depot in {}", root.display());
+    eprintln!(
         "  keys: {}; move root.key to a place that is not online",
         root.join("keys").display()
     );

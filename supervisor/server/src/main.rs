@@ -19,12 +19,20 @@ mod network;
 mod plain_source;
 mod problem;
 mod serving;
+mod store;
 
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match depot::run(command_line::CommandLine::parse().action) {
+    let word = |name| std::env::var(name).ok().filter(|word| !word.is_empty());
+    let key = store::AccessKey {
+        id: word("AWS_ACCESS_KEY_ID").unwrap_or_default(),
+        secret: word("AWS_SECRET_ACCESS_KEY").unwrap_or_default(),
+        token: word("AWS_SESSION_TOKEN"),
+        region: word("AWS_DEFAULT_REGION"),
+    };
+    match depot::run(command_line::CommandLine::parse().action, &key) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("holdfast-depot: {}", problem.for_people());

@@ -3,14 +3,15 @@
 use crate::command_line::Serving;
 use crate::depot::clock;
 use crate::problem::{Problem, Result};
+use crate::store::{self, AccessKey, Store};
 use std::io::Write;
 use std::sync::Arc;
-use supervisor_depot::{Certificates, Door, Proxies, ServeSettings};
+use supervisor_depot::{Certificates, Door, Proxies, Replica, ServeSettings};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves the depot until it is asked to stop.
-pub fn serve(serving: Serving) -> Result<()> {
+pub fn serve(serving: Serving, key: &AccessKey) -> Result<()> {
     let level = serving.log.parse().unwrap_or(tracing_subscriber::filter::LevelFilter::WARN);
     tracing_subscriber::fmt()
         .with_max_level(level)
@@ -21,10 +22,14 @@ pub fn serve(serving: Serving) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Problem::new("cannot start the server").because(error))?;
-    runtime.block_on(open(serving))
+    runtime.block_on(open(serving, key))
 }
 
-async fn open(serving: Serving) -> Result<()> {
+async fn open(mut serving: Serving, key: &AccessKey) -> Result<()> {
+    let exchange = exchange(&mut serving, key).await?;
+    if serving.make && !serving.root.join("current").is_symlink() {
+        crate::depot::init(&serving.root)?;
+    }
     let certificates = match (&serving.tls_cert, &serving.tls_key) {
         (Some(chain), Some(key)) => Some(Arc::new(Certificates::read(chain, key)?)),
         _ => None,
@@ -41,18 +46,60 @@ async fn open(serving: Serving) -> Result<()> {
     };
     let settings = ServeSettings {
         base_url: serving.base_url,
-        renew: true,
+        renew: !matches!(exchange, Exchange::Pull(_)),
         proxies: Proxies(serving.trust_proxy),
         requests_per_minute_max: serving.requests_per_minute,
         ..ServeSettings::new(&serving.root, clock)
+    };
+    let root = serving.root.clone();
+    let exchanging = async {
+        match &exchange {
+            Exchange::Nothing => std::future::pending().await,
+            Exchange::Pull(store) => store::keep_pulled(store, root).await,
+            Exchange::Push(store) => store::keep_pushed(store, root).await,
+        }
     };
     let stop = async {
         tokio::select! {
             () = asked_to_stop() => {}
             () = read_again(certificates) => {}
+            _ = exchanging => {}
         }
     };
     Ok(supervisor_depot::serve_at(doors, metrics, settings, stop).await?)
+}
+
+/// What is exchanged with an object store while the depot is served.
+enum Exchange {
+    Nothing,
+    Pull(Store),
+    Push(Store),
+}
+
+/// Opens the object store, if there is one. A depot that is in one is served from a copy of it.
+async fn exchange(serving: &mut Serving, key: &AccessKey) -> Result<Exchange> {
+    let location = serving.root.to_string_lossy().into_owned();
+    if location.starts_with("s3:") {
+        let Some(copy) = serving.copy.clone() else {
+            let problem = Problem::new("a depot in an object store is served from a copy");
+            return Err(problem.remedy("name a folder for it: --copy DIR"));
+        };
+        let store = Store::at(&location, key)?;
+        let replica = Replica::at(&copy)?;
+        match store.pull(&replica).await {
+            // The store is away, and here is what it said last.
+            Err(problem) if replica.tree().is_some() => {
+                eprintln!("holdfast-depot: {}", problem.for_people());
+            }
+            done => drop(done?),
+        }
+        serving.root = copy;
+        return Ok(Exchange::Pull(store));
+    }
+    match &serving.push_to {
+        Some(location) => Ok(Exchange::Push(Store::at(location, key)?)),
+        None => Ok(Exchange::Nothing),
+    }
 }
 
 async fn listen(address: &str, scheme: &str, flag: &str) -> Result<TcpListener> {

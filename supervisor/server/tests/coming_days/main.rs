@@ -6,4 +6,7 @@ mod documents;
 mod keeper;
 mod killed;
 mod mail;
+#[path = "../keeper/mod.rs"]
+#[allow(dead_code, reason = "here it only builds packages")]
+mod packager;
 mod python_tuf;

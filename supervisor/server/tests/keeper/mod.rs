@@ -12,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 /// A folder with depots and packages in it.
 pub struct Keeper {
     folder: tempfile::TempDir,
+    has_access_key: bool,
 }
 
 /// What a command said, and its exit code.
@@ -50,9 +51,15 @@ impl Said {
 impl Keeper {
     /// A keeper with an empty depot in `depot`.
     pub fn new() -> Self {
-        let keeper = Self { folder: tempfile::tempdir().unwrap() };
+        let keeper = Self { folder: tempfile::tempdir().unwrap(), has_access_key: false };
         keeper.types(&["init", "--root", "depot"]).well();
         keeper
+    }
+
+    /// The same with a key to an object store in the environment.
+    #[allow(dead_code, reason = "not every test of this package has a store")]
+    pub fn with_access_key() -> Self {
+        Self { has_access_key: true, ..Self::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -63,6 +70,12 @@ impl Keeper {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-depot"));
         command.args(words).current_dir(self.folder.path());
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+            command.env_remove(name);
+            if self.has_access_key {
+                command.env(name, "keeper");
+            }
+        }
         command
     }
 
@@ -134,6 +147,7 @@ impl Drop for Serving {
     }
 }
 
+#[allow(dead_code, reason = "not every test of this package pins a file")]
 /// SHA-256 of a file, as anybody would ask for it.
 pub fn sha256(keeper: &Keeper, file: &Path) -> String {
     let said = keeper.runs("sha256sum", &[file.to_str().unwrap()]).well();
