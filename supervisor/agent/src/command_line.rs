@@ -75,7 +75,7 @@ pub enum Command {
         #[command(subcommand)]
         action: IdentityAction,
     },
-    /// Ask the depot for newer packages
+    /// Newer versions from the depot
     Update {
         #[command(subcommand)]
         action: UpdateAction,
@@ -120,6 +120,59 @@ pub enum IdentityAction {
 
 #[derive(Debug, Subcommand)]
 pub enum UpdateAction {
+    /// Install the newest version from the depot: verified, tried, watched, taken back if it fails
+    Install {
+        /// The depot's address; without it, the one named before
+        #[arg(long, value_name = "URL")]
+        depot: Option<String>,
+        /// The depot's root of trust, when the package brought none
+        #[arg(long, value_name = "FILE")]
+        root_key: Option<PathBuf>,
+        /// stable or beta; without it, the one named before
+        #[arg(long)]
+        channel: Option<String>,
+        /// Do nothing while updates are on hold
+        #[arg(long)]
+        automatic: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show which version runs, how far an update is, and what was refused
+    Show {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Install no updates by itself from now on
+    Hold {
+        /// End the hold
+        #[arg(long)]
+        off: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Never install this version by itself
+    Refuse {
+        version: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take back a refusal
+    Allow {
+        version: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Go back to the version that ran before; the one that runs is refused from then on
+    RollBack {
+        /// Bring back the daemon's state of then, too
+        #[arg(long)]
+        state: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Fetch and verify what the depot offers; installs nothing
     Check {
         /// The depot's address, as given to Package Center
@@ -156,7 +209,15 @@ impl Command {
                 | IdentityAction::Set { place, .. }
                 | IdentityAction::Adopt { place, .. } => place,
             },
-            Self::Update { action: UpdateAction::Check { place, .. } } => place,
+            Self::Update { action } => match action {
+                UpdateAction::Check { place, .. }
+                | UpdateAction::Install { place, .. }
+                | UpdateAction::Show { place, .. }
+                | UpdateAction::Hold { place, .. }
+                | UpdateAction::Refuse { place, .. }
+                | UpdateAction::Allow { place, .. }
+                | UpdateAction::RollBack { place, .. } => place,
+            },
             Self::Depot { .. } => return None,
         })
     }

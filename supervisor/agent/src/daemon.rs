@@ -1,6 +1,6 @@
 //! One life of the daemon: started or taken over, asked to stop, killed.
 
-use crate::description::Description;
+use crate::description::{Description, Filling};
 use crate::installation::{Installation, Names};
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
@@ -51,9 +51,10 @@ impl Daemon {
             Problem::new("something the daemon started before still runs and holds its lock")
         })?;
         let (ready, ready_for_daemon) = launch::pipe()?;
-        let filling = installation.filling(plan.plan.total_bytes);
+        let payload = installation.payload();
+        let filling = installation.filling(&payload, plan.plan.total_bytes);
         let command = description.command(&filling);
-        let environment = environment(installation, description, plan);
+        let environment = environment(installation, description, &filling);
         // The daemon's end must block, or a newline could be refused.
         nix::fcntl::fcntl(
             &ready_for_daemon,
@@ -146,7 +147,7 @@ impl Daemon {
 fn environment(
     installation: &Installation,
     description: &Description,
-    plan: &Plan,
+    filling: &Filling<'_>,
 ) -> Vec<(String, OsString)> {
     let mut environment: Vec<(String, OsString)> = vec![
         ("PATH".to_owned(), launch::PROGRAM_FOLDERS.into()),
@@ -156,7 +157,7 @@ fn environment(
     if let Some(zone) = &installation.settings.time_zone {
         environment.push(("TZ".to_owned(), zone.into()));
     }
-    environment.extend(description.environment(&installation.filling(plan.plan.total_bytes)));
+    environment.extend(description.environment(filling));
     environment
 }
 

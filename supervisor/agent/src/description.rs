@@ -59,6 +59,15 @@ pub struct Description {
     pub exit_configuration: i32,
     /// Exit code that means: somebody else holds what it needs.
     pub exit_lock_held: Option<i32>,
+    /// How long a new version from the depot is watched before it is kept.
+    #[serde(default = "six_hundred")]
+    probation_seconds: u64,
+    /// What is run once to see whether a new version works on this processor.
+    #[serde(default)]
+    self_test: Vec<String>,
+    /// The names in `var` that are its state, which a version taken back must not have changed;
+    /// without it, all but logs and caches.
+    pub state: Option<Vec<String>>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
     /// What the wizard's answers must look like.
@@ -101,6 +110,9 @@ fn twenty() -> u64 {
 }
 fn sixty() -> u64 {
     60
+}
+fn six_hundred() -> u64 {
+    600
 }
 fn term() -> String {
     "TERM".to_owned()
@@ -158,6 +170,7 @@ impl Description {
             ("ready_seconds", self.ready_seconds),
             ("ready_seconds_max", self.ready_seconds_max),
             ("stop_seconds_max", self.stop_seconds_max),
+            ("probation_seconds", self.probation_seconds),
         ];
         if let Some((key, value)) = seconds.iter().find(|(_, value)| *value > SECONDS_MAX) {
             return Err(format!("`{key}` is {value}; at most {SECONDS_MAX} seconds make sense"));
@@ -168,7 +181,8 @@ impl Description {
         signal_named(&self.stop_signal)
             .ok_or_else(|| format!("`stop_signal` is {:?}; no such signal", self.stop_signal))?;
         let any = Filling { target: Path::new(""), var: Path::new(""), memory_bytes: 0 };
-        let texts = self.command.iter().chain(self.environment.values()).chain(&self.log_path);
+        let commands = self.command.iter().chain(&self.self_test);
+        let texts = commands.chain(self.environment.values()).chain(&self.log_path);
         for text in texts {
             fill(text, &any)?;
         }
@@ -184,6 +198,16 @@ impl Description {
     /// The program and its arguments.
     pub fn command(&self, filling: &Filling<'_>) -> Vec<OsString> {
         self.command.iter().filter_map(|text| fill(text, filling).ok()).map(Into::into).collect()
+    }
+
+    /// What is run once to see whether a new version works here; empty: nothing.
+    pub fn self_test(&self, filling: &Filling<'_>) -> Vec<OsString> {
+        self.self_test.iter().filter_map(|text| fill(text, filling).ok()).map(Into::into).collect()
+    }
+
+    /// How long a new version is watched before it is kept.
+    pub fn probation(&self) -> Duration {
+        Duration::from_secs(self.probation_seconds)
     }
 
     /// The variables the daemon gets beside the few that every program needs.

@@ -166,7 +166,8 @@ fn disagreement(guids: &[Guid]) -> Problem {
 /// Makes the copies agree again, as far as that needs nobody's decision; a sentence when it does.
 /// The daemon may have taken over another computer since they were written.
 pub fn mend(installation: &Installation) -> Option<String> {
-    let copies = Copies::read(installation);
+    // A DSM upgrade may have deleted a place with its copy.
+    let copies = Copies::read_or_make(installation).ok()?;
     match copies.verdict() {
         Verdict::Known { rewrite, .. } if rewrite.is_empty() => None,
         Verdict::Nobody => None,

@@ -17,7 +17,9 @@ mod depot;
 mod description;
 mod hooks;
 mod identity;
+mod install;
 mod installation;
+mod payloads;
 mod plan;
 mod problem;
 mod record;
@@ -26,6 +28,7 @@ mod service;
 mod supervise;
 mod update;
 
+use crate::payloads::UpdateRecord;
 use clap::Parser;
 use command_line::{Command, CommandLine, IdentityAction, Place, UpdateAction};
 use engine_contract::identity::Guid;
@@ -110,11 +113,7 @@ fn carry_out(
             Ok(0)
         }
         Command::Identity { action } => identity_action(&installation, action).map(|()| 0),
-        Command::Update { action: UpdateAction::Check { depot, root_key, channel, json, .. } } => {
-            let asked = update::Asked { depot, root_key, channel };
-            print_report(&update::check(&installation, asked)?, json);
-            Ok(0)
-        }
+        Command::Update { action } => update_action(&installation, action).map(|()| 0),
         Command::Depot { .. } => Ok(0),
     }
 }
@@ -195,6 +194,40 @@ fn identity_action(installation: &Installation, action: IdentityAction) -> Resul
             println!("this computer is {} (generation {})", identity.guid, identity.generation);
             if service::status(installation) == service::Status::Running {
                 println!("  what to do: stop and start the package, for the daemon to see it");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn update_action(installation: &Installation, action: UpdateAction) -> Result<()> {
+    use UpdateAction::{Allow, Check, Hold, Install, Refuse, RollBack, Show};
+    let change = |change: &dyn Fn(&mut UpdateRecord)| {
+        let mut record = UpdateRecord::read(installation);
+        change(&mut record);
+        record.write(installation)
+    };
+    match action {
+        Check { depot, root_key, channel, json, .. } => {
+            let asked = update::Asked { depot, root_key, channel };
+            print_report(&update::check(installation, &asked)?, json);
+        }
+        Install { depot, root_key, channel, automatic, .. } => {
+            let asked = update::Asked { depot, root_key, channel: channel.unwrap_or_default() };
+            println!("{}", install::install(installation, &asked, automatic)?);
+        }
+        Show { json, .. } => print_report(&report::of_update(installation), json),
+        Hold { off, .. } => change(&|record| record.hold = !off)?,
+        Refuse { version, .. } => change(&|record| record.refuse(&version))?,
+        Allow { version, .. } => change(&|record| record.refused.retain(|it| *it != version))?,
+        RollBack { state, .. } => {
+            let runs = service::status(installation) != service::Status::NotRunning;
+            if runs {
+                service::stop(installation)?;
+            }
+            println!("{}", payloads::go_back(installation, state)?);
+            if runs {
+                service::start(installation)?;
             }
         }
     }

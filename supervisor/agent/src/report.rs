@@ -2,6 +2,7 @@
 
 use crate::identity::{Copies, legacy, words};
 use crate::installation::Installation;
+use crate::payloads::{self, UpdateRecord};
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::service::{Status, status};
@@ -45,7 +46,7 @@ pub fn of_status(installation: &Installation) -> (Status, Report) {
         .collect();
     let json = json!({
         "package": package.name().as_str(),
-        "version": package.info_version(),
+        "version": payloads::running_version(installation),
         "dsm": package.dsm_version().to_string(),
         "machine": {
             "host": machine.host,
@@ -88,7 +89,8 @@ fn status_text(
     reached: &Limits,
 ) -> String {
     let package = &installation.package;
-    let version = package.info_version().unwrap_or_else(|| "of unknown version".to_owned());
+    let version =
+        payloads::running_version(installation).unwrap_or_else(|| "of unknown version".to_owned());
     let mut lines = vec![format!(
         "{} {version} on DSM {}: {}",
         package.name(),
@@ -110,6 +112,9 @@ fn status_text(
         }
     }
     lines.push(format!("  computer     {}", identity_line(copies)));
+    if let Some(last) = UpdateRecord::read(installation).last {
+        lines.push(format!("  update       {last}"));
+    }
     lines.push(format!("  memory       {}", plan.sentence()));
     lines.extend(plan.complaints.iter().map(|text| format!("               {text}")));
     lines.push(format!("  open files   {}", reached.open_files));
@@ -168,6 +173,42 @@ fn memory_json(plan: &Plan, record: Option<&Record>) -> Value {
         "steps_down": plan.facts.steps_down,
         "complaints": plan.complaints,
     })
+}
+
+/// Which version runs, and how far updates are.
+pub fn of_update(installation: &Installation) -> Report {
+    let record = UpdateRecord::read(installation);
+    let running = payloads::running_version(installation);
+    let slot = payloads::slot_in_use(installation);
+    let bundled = installation.package.info_version();
+    let phase = record.progress().phase.word();
+    let unknown = || "of unknown version".to_owned();
+    let from = if slot.is_some() { "from the depot" } else { "as the package brought it" };
+    let mut lines = vec![
+        format!("{} runs, {from}", running.clone().unwrap_or_else(unknown)),
+        format!("  package   {}", bundled.clone().unwrap_or_else(unknown)),
+    ];
+    if let Some(candidate) = &record.candidate {
+        lines.push(format!("  update    {}, {phase}", candidate.version));
+    }
+    if let Some(last) = &record.last {
+        lines.push(format!("  last      {last}"));
+    }
+    if !record.refused.is_empty() {
+        lines.push(format!("  refused   {}", record.refused.join(", ")));
+    }
+    if record.hold {
+        lines.push("  on hold   no update is installed by itself".to_owned());
+    }
+    let json = json!({
+        "running": running, "bundled": bundled, "phase": phase,
+        "slot": slot.map(|(_, path)| path.to_string_lossy().into_owned()),
+        "candidate": record.candidate.as_ref().map(|candidate| &candidate.version),
+        "current": record.current, "previous": record.previous, "refused": record.refused,
+        "hold": record.hold, "depot": record.depot, "channel": record.channel,
+        "last": record.last,
+    });
+    Report { json, text: lines.join("\n") }
 }
 
 /// The memory plan, and how it came about.

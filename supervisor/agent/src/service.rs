@@ -5,6 +5,7 @@
 
 use crate::daemon::stop_left_behind;
 use crate::description::Description;
+use crate::hooks;
 use crate::identity::Copies;
 use crate::installation::{Installation, Names};
 use crate::problem::{Problem, Result};
@@ -68,7 +69,7 @@ impl Status {
 
 /// Whether the daemon runs.
 pub fn status(installation: &Installation) -> Status {
-    if Description::of(installation.package.target()).is_err() {
+    if Description::of(&installation.payload()).is_err() {
         return Status::Broken;
     }
     let names = installation.names();
@@ -93,6 +94,12 @@ pub fn status(installation: &Installation) -> Status {
 /// Starts the daemon and returns when it is ready.
 pub fn start(installation: &Installation) -> Result<()> {
     let description = installation.description()?;
+    let is_supervised = installation
+        .run_folder_if_any()?
+        .is_some_and(|run| who(&run, &installation.names()).is_some());
+    if !is_supervised {
+        hooks::before_start(installation)?;
+    }
     if description.identity
         && let Some(problem) = Copies::read(installation).disagreement()
     {
@@ -277,7 +284,8 @@ fn ask_supervisor(run: &Folder, names: &Names) -> Result<Option<ProcessId>> {
 
 /// The path of the log that people should read.
 pub fn log_path(installation: &Installation) -> std::path::PathBuf {
-    let filling = installation.filling(0);
+    let payload = installation.payload();
+    let filling = installation.filling(&payload, 0);
     installation
         .description()
         .ok()

@@ -5,6 +5,7 @@ use crate::daemon::{Daemon, stop_left_behind};
 use crate::description::{Description, Readiness};
 use crate::identity;
 use crate::installation::{Installation, Names};
+use crate::payloads;
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
 use crate::record::{Process, Record, this_boot};
@@ -45,6 +46,10 @@ struct Supervisor {
     policy: Policy,
     daemon: Option<Daemon>,
     deadline: Option<(Instant, Event)>,
+    /// When a new version will have been well for long enough.
+    proved_at: Option<Instant>,
+    /// Whether somebody asked for a stop.
+    is_asked_to_stop: bool,
     record: Record,
     limits: Limits,
     _lock: SupervisorLock,
@@ -76,6 +81,8 @@ pub fn run(installation: Installation) -> Result<()> {
         watch,
         daemon: None,
         deadline: None,
+        proved_at: None,
+        is_asked_to_stop: false,
         installation,
         description,
         names,
@@ -104,7 +111,7 @@ fn first_record(installation: &Installation, plan: &Plan, limits: &Limits) -> Re
         steps_down: plan.facts.steps_down,
         next_try: None,
         last_ending: None,
-        package_version: installation.package.info_version(),
+        package_version: payloads::running_version(installation),
         memory: plan.plan,
         memory_reason: plan.reason,
         open_files: limits.open_files,
@@ -152,6 +159,7 @@ impl Supervisor {
             self.record.memory = record.memory;
             self.record.memory_reason = record.memory_reason;
             self.record.attempt = attempt + 1;
+            self.note_ready();
             self.say(&format!("took over the running daemon, process {}", id.pid));
             self.note();
             return Ok(());
@@ -187,12 +195,21 @@ impl Supervisor {
             if log {
                 self.check_log();
             }
+            if self.proved_at.is_some_and(|at| Instant::now() >= at) {
+                self.proved_at = None;
+                self.say_outcome(payloads::prove(&self.installation));
+            }
             if let Some((at, event)) = self.deadline
                 && Instant::now() >= at
             {
                 self.deadline = None;
                 self.meet(event);
             }
+        }
+        if self.is_asked_to_stop
+            && let Err(problem) = payloads::stopped(&self.installation)
+        {
+            self.say(&problem.fact());
         }
         self.mend_identity();
         Record::remove(&self.run, &self.names)?;
@@ -215,7 +232,8 @@ impl Supervisor {
         if let (Some(watch), None) = (&self.watch, log_check) {
             add(3, watch.as_fd());
         }
-        let wake = self.deadline.map(|(at, _)| at).into_iter().chain(log_check).min();
+        let wake = self.deadline.map(|(at, _)| at).into_iter();
+        let wake = wake.chain(log_check).chain(self.proved_at).min();
         let timeout = wake.map_or(PollTimeout::NONE, |at| {
             // One more, so that the deadline is over when we wake and not almost.
             let milliseconds = at.saturating_duration_since(now).as_millis() + 1;
@@ -297,6 +315,7 @@ impl Supervisor {
         let Some(daemon) = self.daemon.take() else { return };
         daemon.tree().kill();
         self.deadline = None;
+        self.proved_at = None;
         let folder = self.installation.log_folder();
         let lines = folder.map_or_else(
             |_| Vec::new(),
@@ -313,7 +332,11 @@ impl Supervisor {
             configuration: self.description.exit_configuration,
             lock_held: self.description.exit_lock_held,
         };
-        let ending = Ending::of(exit, &codes, &around);
+        let ending = match Ending::of(exit, &codes, &around) {
+            // A new version that goes away by itself has not proved itself.
+            Ending::Wanted if payloads::is_on_trial(&self.installation) => Ending::Crash,
+            ending => ending,
+        };
         // A daemon that was stopped for being late ended by our signal; its lateness is the news.
         let sentence = match daemon.was_late {
             true => self.late_sentence(),
@@ -340,6 +363,7 @@ impl Supervisor {
         if let (Event::Ready, Some(daemon)) = (event, &mut self.daemon) {
             daemon.ready_since = Some(Instant::now());
         }
+        self.is_asked_to_stop |= event == Event::StopAsked;
         if event == Event::ReadyLate {
             let sentence = self.late_sentence();
             self.say(&sentence);
@@ -360,6 +384,7 @@ impl Supervisor {
             Action::SayReady => {
                 self.deadline = None;
                 self.say("ready");
+                self.note_ready();
             }
             Action::StartAfter { milliseconds } => {
                 let wait = Duration::from_millis(milliseconds);
@@ -391,7 +416,35 @@ impl Supervisor {
         self.note();
     }
 
+    /// A new version that became ready is watched from now on.
+    fn note_ready(&mut self) {
+        match payloads::ready(&self.installation) {
+            Ok(true) => self.proved_at = Some(Instant::now() + self.description.probation()),
+            Ok(false) => {}
+            Err(problem) => self.say(&problem.fact()),
+        }
+    }
+
+    fn say_outcome(&self, outcome: Result<Option<String>>) {
+        match outcome {
+            Ok(Some(sentence)) => self.say(&sentence),
+            Ok(None) => {}
+            Err(problem) => self.say(&problem.fact()),
+        }
+    }
+
+    /// Which version it will be, and how that one is described.
+    fn choose_payload(&mut self) {
+        self.say_outcome(payloads::before_start(&self.installation));
+        match self.installation.description() {
+            Ok(description) => self.description = description,
+            Err(problem) => self.say(&problem.fact()),
+        }
+        self.record.package_version = payloads::running_version(&self.installation);
+    }
+
     fn start(&mut self) {
+        self.choose_payload();
         let plan = Plan::now(&self.installation);
         self.record.attempt += 1;
         self.record.next_try = None;

@@ -44,7 +44,7 @@ impl Served {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 say.send(format!("http://{}", listener.local_addr().unwrap())).unwrap();
-                let settings = ServeSettings { root, base_url: None, renew: false, clock: now };
+                let settings = ServeSettings::new(&root, now);
                 let shutdown = async { drop(stopped.await) };
                 supervisor_depot::serve(listener, settings, shutdown).await.unwrap();
             });

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use supervisor_trust::coverage::{RoleState, Rule};
 use supervisor_trust::envelope::sign;
 use supervisor_trust::{
-    Cache, Client, FileHash, Head, MetaFile, Moment, Offer, PublicKey, Role, Root, SigningKey, Snapshot,
-    TargetFile, Targets, Timestamp, TrustError, UnixSeconds,
+    Cache, Client, FileHash, Head, MetaFile, Moment, Offer, PublicKey, Role, Root, SigningKey,
+    Snapshot, TargetFile, Targets, Timestamp, TrustError, UnixSeconds,
 };
 
 /// Older snapshots and lists that stay, for clients that are in the middle of reading.

@@ -141,11 +141,26 @@ impl Package {
         Folder::open_or_make(&self.etc)
     }
 
-    /// The folder beside the target in which an upgrade's data waits (`@appstore`), and the name
-    /// it waits under. On the same volume as the target, so that moving is one step.
-    pub fn waiting_room(&self) -> Result<(Folder, String)> {
-        let store = self.target.parent().unwrap_or(Path::new("/"));
-        Ok((Folder::open(store)?, format!("{}.kept", self.name)))
+    /// The folders beside targets in which data may wait (`@appstore`), the target's own first: on
+    /// the same volume moving is one step. A package that was removed from another volume left its
+    /// data there.
+    pub fn waiting_rooms(&self) -> Vec<Folder> {
+        let own = self.target.parent().unwrap_or(Path::new("/")).to_owned();
+        let others = self.dsm.volumes().into_iter().map(|volume| volume.join("@appstore"));
+        let others: Vec<PathBuf> = others.filter(|path| *path != own).collect();
+        std::iter::once(own).chain(others).filter_map(|path| Folder::open(&path).ok()).collect()
+    }
+
+    /// Folders of this package on other volumes that hold something: what it left where it was
+    /// before. `store` is `@appdata` or `@appconf`; `own` is where it is now.
+    pub fn elsewhere(&self, store: &str, own: &Path) -> Vec<Folder> {
+        let places = self.dsm.volumes().into_iter();
+        places
+            .map(|volume| volume.join(store).join(self.name.as_str()))
+            .filter(|path| path != own)
+            .filter_map(|path| Folder::open(&path).ok())
+            .filter(|folder| folder.is_empty().is_ok_and(|is_empty| !is_empty))
+            .collect()
     }
 
     /// The third place of the identity on DSM below 7, where the root file system can be written.

@@ -6,7 +6,7 @@
 //! **Not here:** what to believe (`supervisor-trust`), where things are kept (the caller's),
 //! the clock, flags.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::time::Duration;
 use supervisor_trust::{Client, Keep, Request, TargetCheck, TargetFile, TrustError};
 
@@ -180,26 +180,60 @@ impl Source {
         consistent_snapshot: bool,
         sink: &mut impl Write,
     ) -> Result<(), FetchError> {
-        let path = target_path(name, file, consistent_snapshot);
-        let address = format!("{}/{path}", self.base);
-        let work = self.write(&address, name, file, sink);
-        self.patience.with(file.length, &address, work).await
+        self.download_rest((name, file, consistent_snapshot), &mut io::empty(), sink).await
     }
 
-    async fn write(
+    /// Goes on with a download that was cut off: `kept` is what came then, and `sink` gets the
+    /// rest. The whole is verified. After [`FetchError::Untrusted`] what is kept is worth nothing;
+    /// after any other error it is a beginning.
+    pub async fn download_rest(
+        &self,
+        (name, file, consistent_snapshot): (&str, &TargetFile, bool),
+        kept: &mut impl Read,
+        sink: &mut impl Write,
+    ) -> Result<(), FetchError> {
+        let mut check = TargetCheck::new(name, file);
+        let mut have: u64 = 0;
+        let mut piece = [0; 16 * 1024];
+        loop {
+            match kept.read(&mut piece).map_err(FetchError::Keep)? {
+                0 => break,
+                count => {
+                    check.update(&piece[..count]).map_err(FetchError::Untrusted)?;
+                    have += count as u64;
+                }
+            }
+        }
+        if have == file.length {
+            return check.finish().map_err(FetchError::Untrusted);
+        }
+        let path = target_path(name, file, consistent_snapshot);
+        let address = format!("{}/{path}", self.base);
+        let work = self.write_rest(&address, (check, have), sink);
+        self.patience.with(file.length - have, &address, work).await
+    }
+
+    async fn write_rest(
         &self,
         address: &str,
-        name: &str,
-        file: &TargetFile,
+        (mut check, have): (TargetCheck, u64),
         sink: &mut impl Write,
     ) -> Result<(), FetchError> {
         let cannot = |cause| network(address, cause);
-        let mut response = self.http.get(address).send().await.map_err(cannot)?;
+        let mut request = self.http.get(address);
+        if have > 0 {
+            request = request.header(reqwest::header::RANGE, format!("bytes={have}-"));
+        }
+        let mut response = request.send().await.map_err(cannot)?;
         checked(address, &response)?;
-        let mut check = TargetCheck::new(name, file);
+        // A server that knows no ranges sends all of it again.
+        let is_rest = response.status() == reqwest::StatusCode::PARTIAL_CONTENT;
+        let mut known = if is_rest { 0 } else { have };
         while let Some(chunk) = response.chunk().await.map_err(cannot)? {
-            check.update(&chunk).map_err(FetchError::Untrusted)?;
-            sink.write_all(&chunk).map_err(FetchError::Keep)?;
+            let skipped = usize::try_from(known).map_or(chunk.len(), |skip| skip.min(chunk.len()));
+            known -= skipped as u64;
+            check.update(&chunk[skipped..]).map_err(FetchError::Untrusted)?;
+            sink.write_all(&chunk[skipped..]).map_err(FetchError::Keep)?;
         }
         check.finish().map_err(FetchError::Untrusted)
     }
@@ -279,8 +313,11 @@ mod tests {
         runtime.block_on(async {
             let mut source = Source::at(&dribbling()).unwrap();
             source.patience = impatient;
-            let request =
-                Request { name: "timestamp.json".to_owned(), bytes_max: 4096, may_be_missing: false };
+            let request = Request {
+                name: "timestamp.json".to_owned(),
+                bytes_max: 4096,
+                may_be_missing: false,
+            };
             let error = source.fetch(&request).await.unwrap_err();
             assert!(matches!(error, FetchError::Slow { .. }), "{error}");
             assert!(error.remedy().is_some());

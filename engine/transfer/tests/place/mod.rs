@@ -3,7 +3,8 @@
 #![allow(dead_code)] // Every test file uses its own part of it.
 
 use engine_contract::memory::{MIB, MemoryPlan};
-use engine_storage::{Folder, Storage};
+use engine_repository::FileKind;
+use engine_storage::{Folder, Storage, list_all};
 use engine_transfer::{
     BackupOutcome, BackupRequest, Cancel, CheckReport, CheckRequest, ParentChoice, Repository,
     RestoreOutcome, RestoreRequest, Who, backup, check, find_snapshot, restore,
@@ -12,6 +13,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What does not come in this time will not, however busy the computer is.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub const PASSWORD: &str = "correct horse battery staple";
 
@@ -67,6 +72,16 @@ impl Place {
 
     pub fn open_on(&self, storage: Arc<dyn Storage>) -> Repository {
         Repository::open(storage, PASSWORD, &who(), &plan()).unwrap()
+    }
+
+    /// Waits until nobody has a lock: a backup that was asked to stop while a call to its
+    /// destination took long is left behind, and ends a little later.
+    pub fn wait_until_unlocked(&self) {
+        let begun = Instant::now();
+        while !list_all(self.folder().as_ref(), FileKind::Lock).unwrap().is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "a lock stays");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Where a file of the source is after a restore into `target`.

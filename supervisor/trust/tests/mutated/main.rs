@@ -45,8 +45,24 @@ fn sound(name: &str) -> Vec<u8> {
 
 /// What parsers have stumbled over.
 const STUMBLES: [&str; 18] = [
-    "{", "}", "[", "]", "\"", "\\", ",", ":", "null", "-1", "1e400", "18446744073709551616",
-    "\\ud800", "\u{0}", "\u{feff}", "\"version\":", "\"_type\":\"root\"", "9999-12-31T23:59:59Z",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    "\\",
+    ",",
+    ":",
+    "null",
+    "-1",
+    "1e400",
+    "18446744073709551616",
+    "\\ud800",
+    "\u{0}",
+    "\u{feff}",
+    "\"version\":",
+    "\"_type\":\"root\"",
+    "9999-12-31T23:59:59Z",
 ];
 
 /// A few of the things that happen to bytes.
