@@ -77,7 +77,10 @@ title = "Data"
 [[wizard.uninstall.ask]]
 kind = "choice"
 question = "What of the data?"
-options = [{ key = "wizard_keep_data", label = "keep" }, { key = "wizard_delete", label = "delete" }]
+options = [
+    { key = "wizard_keep_data", label = "keep" },
+    { key = "wizard_delete", label = "delete" },
+]
 
 [[variant]]
 package.name = "vault"

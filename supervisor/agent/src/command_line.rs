@@ -75,6 +75,14 @@ pub enum Command {
         #[command(subcommand)]
         action: IdentityAction,
     },
+    /// Show what an old CrashPlan package left on this box
+    Legacy {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Newer versions from the depot
     Update {
         #[command(subcommand)]
@@ -107,6 +115,16 @@ pub enum IdentityAction {
     /// Settle a disagreement between copies, or correct the GUID
     Set {
         guid: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// This machine took the place of the one that used this GUID
+    Keep {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Give this machine a GUID of its own: the one it has belongs to another that still works
+    New {
         #[command(flatten)]
         place: Place,
     },
@@ -202,10 +220,13 @@ impl Command {
             | Self::Stop { place }
             | Self::Status { place, .. }
             | Self::Run { place }
+            | Self::Legacy { place, .. }
             | Self::Plan { place, .. } => place,
             Self::Identity { action } => match action {
                 IdentityAction::Show { place, .. }
                 | IdentityAction::Guid { place }
+                | IdentityAction::Keep { place }
+                | IdentityAction::New { place }
                 | IdentityAction::Set { place, .. }
                 | IdentityAction::Adopt { place, .. } => place,
             },

@@ -32,8 +32,8 @@ pub struct Daemon {
     pub oom_kills_before: Option<u64>,
     /// Whether we sent `SIGKILL`.
     pub we_killed: bool,
-    /// Whether it was told to stop because it was not ready in time.
-    pub was_late: bool,
+    /// Why it was told to stop to be started again: not ready in time, or hung.
+    pub was_given_up: Option<String>,
     lock_file: PathBuf,
 }
 
@@ -86,7 +86,7 @@ impl Daemon {
             log_bytes_before,
             oom_kills_before: supervisor_dsm::memory::oom_kills(installation.package.dsm()),
             we_killed: false,
-            was_late: false,
+            was_given_up: None,
             lock_file: lock.path().to_owned(),
         })
     }
@@ -127,7 +127,7 @@ impl Daemon {
             log_bytes_before: log_bytes,
             oom_kills_before: supervisor_dsm::memory::oom_kills(installation.package.dsm()),
             we_killed: false,
-            was_late: false,
+            was_given_up: None,
             lock_file: run.path().join(&names.daemon_lock),
         })
     }
@@ -141,6 +141,28 @@ impl Daemon {
     pub fn healthy_seconds(&self) -> u64 {
         self.ready_since.map_or(0, |since| since.elapsed().as_secs())
     }
+}
+
+/// Runs the description's check of the daemon's health, in a session of its own.
+pub fn check_launch(
+    installation: &Installation,
+    description: &Description,
+    plan: &Plan,
+    output: &File,
+) -> Result<ProcessId> {
+    let payload = installation.payload();
+    let filling = installation.filling(&payload, plan.plan.total_bytes);
+    let launch = Launch {
+        command: &description.health_command(&filling),
+        environment: &environment(installation, description, &filling),
+        folder: installation.package.var().to_owned(),
+        output,
+        descriptors: &[],
+        nice: 0,
+        idle_io: false,
+    };
+    let pid = launch.start()?;
+    Ok(ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 }))
 }
 
 /// What every program needs, then what the description says.

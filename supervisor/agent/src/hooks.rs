@@ -7,7 +7,8 @@
 
 use crate::answers;
 use crate::description::Description;
-use crate::identity::Copies;
+use crate::downloads;
+use crate::identity::{self, Copies};
 use crate::installation::Installation;
 use crate::problem::{Problem, Result};
 use crate::service;
@@ -55,7 +56,12 @@ fn run_steps(installation: &Installation, name: &str, hook: Hook) -> Result<()> 
     // Before the first installation there is no such folder, and nothing to take turns about.
     let etc = Folder::open(installation.package.etc()).ok();
     let turn = match &etc {
-        Some(etc) => TurnLock::take(etc, HOOK_LOCK, TURN_PATIENCE)?.map(Some),
+        Some(etc) => match TurnLock::take(etc, HOOK_LOCK, TURN_PATIENCE) {
+            Ok(turn) => turn.map(Some),
+            // A package user of DSM 6 may not write there. DSM runs its scripts one by one.
+            Err(error) if error.is_forbidden() => Some(None),
+            Err(error) => return Err(error.into()),
+        },
         None => Some(None),
     };
     let _turn = turn.ok_or_else(|| {
@@ -63,7 +69,8 @@ fn run_steps(installation: &Installation, name: &str, hook: Hook) -> Result<()> 
             .remedy("wait a minute and try again")
     })?;
     for folder in etc.iter().chain(&installation.package.open_var().ok()) {
-        folder.sweep()?;
+        // What cannot be swept away is no reason to fail.
+        let _ = folder.sweep();
     }
     let log = etc.and_then(|etc| BoundedLog::open(etc, HOOK_LOG).ok());
     for step in steps(hook, place, occasion(installation)) {
@@ -94,6 +101,7 @@ fn carry_out(installation: &Installation, step: Step) -> Result<()> {
     let kinds = description.as_ref().map(|it| it.wizard.clone()).unwrap_or_default();
     match step {
         Step::CheckAnswers => answers::check(wizard, &kinds),
+        Step::FetchDownloads => downloads::ensure(installation),
         Step::Stop => service::stop(installation),
         Step::SetDataAside => set_data_aside(installation),
         Step::MakeFolders => {
@@ -229,6 +237,8 @@ fn ensure_identity(installation: &Installation, description: Option<&Description
         return Ok(());
     };
     let copies = Copies::read_or_make(installation)?;
+    // What it says, `status` says too; an installation does not fail for it.
+    let _ = identity::note_machine(installation);
     let wizard = &installation.settings.context.wizard;
     match answers::guid_to_adopt(wizard, &description.wizard) {
         // The same answer may come again in the next script: once is enough.

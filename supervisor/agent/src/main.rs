@@ -15,10 +15,12 @@ mod command_line;
 mod daemon;
 mod depot;
 mod description;
+mod downloads;
 mod hooks;
 mod identity;
 mod install;
 mod installation;
+mod legacy;
 mod payloads;
 mod plan;
 mod problem;
@@ -27,6 +29,7 @@ mod report;
 mod service;
 mod supervise;
 mod update;
+mod watchdog;
 
 use crate::payloads::UpdateRecord;
 use clap::Parser;
@@ -88,6 +91,9 @@ fn carry_out(
         supervisor_dsm::launch::close_inherited();
     }
     let installation = Installation::find(settings(&place, context, environment)?)?;
+    if let Some(code) = by_synopkg(&installation, &command)? {
+        return Ok(code);
+    }
     installation.become_package_user()?;
     match command {
         Command::Hook { name, .. } => hooks::run(&installation, &name).map(|()| 0),
@@ -113,6 +119,10 @@ fn carry_out(
             Ok(0)
         }
         Command::Identity { action } => identity_action(&installation, action).map(|()| 0),
+        Command::Legacy { json, .. } => {
+            print_report(&report::of_legacy(&installation), json);
+            Ok(0)
+        }
         Command::Update { action } => update_action(&installation, action).map(|()| 0),
         Command::Depot { .. } => Ok(0),
     }
@@ -155,6 +165,34 @@ fn service_verb(installation: &Installation, verb: &str) -> Result<u8> {
     }
 }
 
+/// DSM 7 believes only its own command. A start or stop by hand is handed to it, which comes back
+/// here by the package's script; so Package Center shows what is.
+fn by_synopkg(installation: &Installation, command: &Command) -> Result<Option<u8>> {
+    let verb = match command {
+        Command::Start { .. } => "start",
+        Command::Stop { .. } => "stop",
+        Command::Service { verb, .. } if verb == "start" || verb == "stop" => verb,
+        _ => return Ok(None),
+    };
+    let Some(program) = installation.package.synopkg() else { return Ok(None) };
+    if installation.settings.context.is_from_dsm() {
+        return Ok(None);
+    }
+    let name = installation.package.name().as_str();
+    let ended = std::process::Command::new(&program).args([verb, name]).status();
+    let ended = ended.map_err(|error| {
+        Problem::new(format!("cannot run {}", program.display())).because(error)
+    })?;
+    match ended.code() {
+        Some(0) => Ok(Some(0)),
+        code => Err(Problem::new(format!(
+            "synopkg could not {verb} {name}: it ended with {}",
+            code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"))
+        ))
+        .remedy(format!("read {}", service::log_path(installation).display()))),
+    }
+}
+
 /// Starts; by hand also tells Package Center below DSM 7, which otherwise would not know.
 fn start(installation: &Installation) -> Result<()> {
     service::start(installation)?;
@@ -187,6 +225,13 @@ fn identity_action(installation: &Installation, action: IdentityAction) -> Resul
         IdentityAction::Show { json, .. } => print_report(&report::of_identity(installation), json),
         IdentityAction::Guid { .. } => {
             println!("{}", identity::Copies::read(installation).known()?.guid);
+        }
+        IdentityAction::Keep { .. } => identity::claim_machine(installation)?,
+        IdentityAction::New { .. } => {
+            let copies = identity::Copies::read_or_make(installation)?;
+            let identity = copies.set(identity::fresh_guid()?)?;
+            identity::claim_machine(installation)?;
+            println!("this computer is {} from now on", identity.guid);
         }
         IdentityAction::Set { guid, .. } | IdentityAction::Adopt { guid, .. } => {
             let copies = identity::Copies::read_or_make(installation)?;

@@ -1,6 +1,6 @@
 //! `status`, `plan` and `identity show` for people, and the same as JSON for scripts.
 
-use crate::identity::{Copies, legacy, words};
+use crate::identity::{Copies, legacy, other_machine, words};
 use crate::installation::Installation;
 use crate::payloads::{self, UpdateRecord};
 use crate::plan::Plan;
@@ -9,7 +9,7 @@ use crate::service::{Status, status};
 use engine_contract::identity::Verdict;
 use serde_json::{Value, json};
 use supervisor_dsm::clock;
-use supervisor_dsm::limits::Limits;
+use supervisor_dsm::limits::{Limits, one_command};
 use supervisor_dsm::machine::Machine;
 use supervisor_dsm::process::ProcessId;
 
@@ -65,9 +65,11 @@ pub fn of_status(installation: &Installation) -> (Status, Report) {
         "last_ending": record.as_ref().and_then(|record| record.last_ending.clone()),
         "next_try": record.as_ref().and_then(|record| record.next_try),
         "identity": identity_json(&copies),
+        "other_machine": other_machine(installation),
         "memory": memory_json(&plan, record.as_ref()),
         "open_files": open_files,
         "shortfalls": shortfalls,
+        "as_root_at_boot": one_command(&reached.shortfalls()),
         "target": package.target().to_string_lossy(),
         "var": package.var().to_string_lossy(),
     });
@@ -112,6 +114,9 @@ fn status_text(
         }
     }
     lines.push(format!("  computer     {}", identity_line(copies)));
+    if let Some(sentence) = other_machine(installation) {
+        lines.push(format!("               {sentence}"));
+    }
     if let Some(last) = UpdateRecord::read(installation).last {
         lines.push(format!("  update       {last}"));
     }
@@ -121,9 +126,12 @@ fn status_text(
     for short in reached.shortfalls() {
         let (what, got, wanted) = (short.what, short.reached, short.wanted);
         lines.push(format!("  limit        {what}: {got} instead of {wanted}"));
-        if let Some(command) = short.command {
-            lines.push(format!("    what to do: as root, at every boot: {command}"));
-        }
+    }
+    if let Some(command) = one_command(&reached.shortfalls()) {
+        lines.push(format!(
+            "    what to do: Control Panel, Task Scheduler, Create, Triggered Task, user root, event \
+             Boot-up: {command}"
+        ));
     }
     lines.push(format!("  log          {}", crate::service::log_path(installation).display()));
     lines.join("\n")
@@ -209,6 +217,13 @@ pub fn of_update(installation: &Installation) -> Report {
         "last": record.last,
     });
     Report { json, text: lines.join("\n") }
+}
+
+/// What an old CrashPlan left.
+pub fn of_legacy(installation: &Installation) -> Report {
+    let found = crate::legacy::find(installation);
+    let json = serde_json::to_value(&found).unwrap_or_default();
+    Report { json, text: crate::legacy::text(&found) }
 }
 
 /// The memory plan, and how it came about.

@@ -153,9 +153,15 @@ fn who(run: &Folder, names: &Names) -> Option<i32> {
 
 /// Starts `holdfast-supervisor run` in a session of its own.
 fn spawn(installation: &Installation) -> Result<i32> {
+    spawn_self(installation, &["run"])
+}
+
+/// Starts this program with other words in a session of its own; what it says goes into the log.
+pub fn spawn_self(installation: &Installation, words: &[&str]) -> Result<i32> {
     let log = BoundedLog::open(installation.log_folder()?, &installation.names().log)?;
     let settings = &installation.settings;
-    let mut command: Vec<OsString> = vec![settings.program.clone().into(), "run".into()];
+    let mut command: Vec<OsString> = vec![settings.program.clone().into()];
+    command.extend(words.iter().map(OsString::from));
     command.extend(["--root".into(), settings.root.clone().into()]);
     command.extend(["--package".into(), installation.package.name().as_str().into()]);
     let mut environment: Vec<(String, OsString)> = vec![

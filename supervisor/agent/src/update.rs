@@ -64,10 +64,8 @@ pub struct Found {
     pub file: String,
     /// Its length in bytes.
     pub length: u64,
-    /// Its SHA-256.
-    pub digest: FileHash,
-    /// The same in hex.
-    pub sha256: String,
+    /// Its hash.
+    pub hash: FileHash,
     /// Whether the depot puts hashes before names.
     pub consistent_snapshot: bool,
 }
@@ -80,8 +78,7 @@ pub fn find(installation: &Installation, asked: &Asked) -> Result<Found> {
         version: offer.version.clone(),
         file: file.to_owned(),
         length: target.length,
-        digest: target.hash,
-        sha256: target.hash.to_hex(),
+        hash: target.hash,
         consistent_snapshot: verified.root.consistent_snapshot,
     })
 }

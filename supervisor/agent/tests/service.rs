@@ -211,6 +211,40 @@ fn a_daemon_that_dies_later_is_started_again_and_a_new_start_need_not_wait_for_i
 }
 
 #[test]
+fn a_daemon_that_gives_no_more_signs_of_life_is_started_again() {
+    let nas = Nas::with("while :; do echo >&3; sleep 0.1; done");
+    let keys = format!("{QUICK}heartbeat_seconds_max = 2\n");
+    nas.unpack("while :; do echo >&3; sleep 0.1; done", &keys);
+    nas.start();
+    let first = nas.pid_of("daemon");
+    kill(first, "-STOP");
+    wait_until("it is started again", || {
+        nas.record().contains("\"state\":\"running\"") && nas.pid_of("daemon") != first
+    });
+    assert!(nas.log().contains("no sign of life for 2 seconds"), "{}", nas.log());
+    nas.expect_code("status", 0);
+}
+
+#[test]
+fn a_daemon_that_runs_but_fails_its_checks_is_started_again_and_checks_leave_nothing() {
+    let nas = Nas::with(GOOD);
+    let health = "health_command = [\"/bin/sh\", \"{target}/bin/daemon.sh\", \"check\"]\n\
+                  health_seconds = 1\nhealth_seconds_max = 1\nhealth_failures_max = 2\n";
+    let script = "case \"$1\" in check) test -e \"$HOME/ill\" || exit 0; sleep 1000 & wait;; esac\n\
+                  rm -f \"$HOME/ill\"; echo >&3; exec sleep 1000";
+    nas.unpack(script, &format!("{QUICK}{health}"));
+    nas.start();
+    let first = nas.pid_of("daemon");
+    fs::write(nas.var().join("ill"), "").unwrap();
+    wait_until("it is started again", || {
+        nas.record().contains("\"state\":\"running\"") && nas.pid_of("daemon") != first
+    });
+    assert!(nas.log().contains("the daemon hangs: no answer"), "{}", nas.log());
+    nas.expect_code("stop", 0);
+    assert_eq!(nas.daemon_processes(), []);
+}
+
+#[test]
 fn wrong_settings_hold_the_daemon_until_somebody_asks_again() {
     let nas = Nas::with("test -e \"$0.good\" && { echo >&3; exec sleep 1000; }; exit 78");
     let answer = nas.service("start");

@@ -1,66 +1,13 @@
 //! `update check`: a real depot on loopback, believed, doubted and caught going back.
 
+mod town;
 mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
-use std::time::{SystemTime, UNIX_EPOCH};
-use supervisor_depot::{Seeds, ServeSettings};
 use supervisor_trust::UnixSeconds;
-use tokio::sync::oneshot;
+use town::{Served, init, init_at, now};
 use world::{GOOD, Nas};
-
-fn now() -> UnixSeconds {
-    UnixSeconds::new(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs())
-}
-
-/// An empty depot with keys of its own.
-fn init(root: &Path, seed: u8) {
-    init_at(root, seed, now());
-}
-
-fn init_at(root: &Path, seed: u8, made: UnixSeconds) {
-    let of = |role: u8| [seed * 4 + role; 32];
-    let seeds = Seeds { root: of(0), targets: of(1), snapshot: of(2), timestamp: of(3) };
-    supervisor_depot::init(root, &seeds, made).unwrap();
-}
-
-/// A depot that is served until it is dropped.
-struct Served {
-    url: String,
-    stop: Option<oneshot::Sender<()>>,
-    server: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Served {
-    fn from(root: &Path) -> Self {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (say, said) = mpsc::channel();
-        let root = root.to_owned();
-        let server = std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                say.send(format!("http://{}", listener.local_addr().unwrap())).unwrap();
-                let settings = ServeSettings::new(&root, now);
-                let shutdown = async { drop(stopped.await) };
-                supervisor_depot::serve(listener, settings, shutdown).await.unwrap();
-            });
-        });
-        Self { url: said.recv().unwrap(), stop: Some(stop), server: Some(server) }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(server) = self.server.take() {
-            server.join().unwrap();
-        }
-    }
-}
 
 struct Town {
     nas: Nas,

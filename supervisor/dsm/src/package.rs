@@ -183,12 +183,29 @@ impl Package {
     /// Identity files that an old CrashPlan package left on the box: its own and its copy, with
     /// their places.
     pub fn crashplan_identities(&self) -> Vec<(PathBuf, String)> {
-        const PATHS: [&str; 2] = [
-            "/var/lib/crashplan/.identity",
-            "/var/packages/CrashPlan/target/conf/var-backup/.identity",
-        ];
-        let found = |path: &&str| Some((self.dsm.find(path).ok()?, self.dsm.system_text(path)?));
-        PATHS.iter().filter_map(found).collect()
+        const NAMES: [&str; 3] = ["CrashPlan", "CrashPlanPRO", "CrashPlanPROe"];
+        let kept = Path::new("conf/var-backup/.identity");
+        let mut paths = vec![PathBuf::from("/var/lib/crashplan/.identity")];
+        for name in NAMES {
+            paths.push(Path::new("/var/packages").join(name).join("target").join(kept));
+        }
+        for volume in self.dsm.volumes() {
+            let Ok(inside) = volume.strip_prefix(self.dsm.root()) else { continue };
+            let store = Path::new("/").join(inside).join("@appstore");
+            for name in NAMES {
+                paths.push(store.join(name).join(kept));
+                paths.push(store.join(format!("{name}_data_mig")).join(kept));
+            }
+        }
+        let found = |path: &PathBuf| Some((self.dsm.find(path).ok()?, self.dsm.system_text(path)?));
+        paths.iter().filter_map(found).collect()
+    }
+
+    /// DSM 7's own command for packages, where root may use it.
+    pub fn synopkg(&self) -> Option<PathBuf> {
+        let program = self.dsm.find("/usr/syno/bin/synopkg").ok()?;
+        let is_usable = self.version.keeps_var() && nix::unistd::geteuid().is_root();
+        (is_usable && program.is_file()).then_some(program)
     }
 
     /// Tells DSM below 7 that the package is on or off, as its own buttons do. Only for commands

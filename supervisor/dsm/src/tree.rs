@@ -55,6 +55,9 @@ pub fn merge(from: &Folder, to: &Folder, suffix: &str) -> Result<usize> {
             counter += 1;
             free = candidate(OsStr::new(name), suffix, counter);
         }
+        if counter == CANDIDATES_MAX {
+            free = OsString::from(name);
+        }
         finish_carrying(from, OsStr::new(name), to, &free)?;
     }
     let names = from.names()?;
@@ -108,6 +111,11 @@ pub fn finish_carrying(from: &Folder, name: &OsStr, to: &Folder, new_name: &OsSt
     let (copied, partly) = (with_prefix(COPIED, name), with_prefix(PARTLY, new_name));
     if from.kind_os(&copied)? == Kind::Missing {
         return Ok(());
+    }
+    if to.kind_os(&partly)? == Kind::Missing && to.kind_os(new_name)? == Kind::Missing {
+        // Somebody deleted the copy: what it was made of is all there is.
+        from.move_to(&copied, from, name)?;
+        return from.sync();
     }
     if to.kind_os(&partly)? != Kind::Missing {
         if to.kind_os(new_name)? == Kind::Folder && to.kind_os(&partly)? == Kind::Folder {
@@ -242,6 +250,24 @@ mod tests {
         assert_eq!(new.names().unwrap(), ["identity", "settings", "settings.dsm6"]);
         assert_eq!(new.read("settings", 9).unwrap().unwrap(), b"new");
         assert_eq!(merge(&old, &new, ".dsm6").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_copy_that_somebody_deleted_before_it_had_its_name_costs_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        for folder in ["old/.copied-var", "new"] {
+            fs::create_dir_all(place.path().join(folder)).unwrap();
+        }
+        fs::write(place.path().join("old/.copied-var/identity"), "1").unwrap();
+        let root = Folder::open(place.path()).unwrap();
+        let (old, new) = (root.inner("old").unwrap(), root.inner("new").unwrap());
+        finish_carrying(&old, OsStr::new("var"), &new, OsStr::new("var")).unwrap();
+        assert_eq!(old.names().unwrap(), ["var"]);
+        // The same, where the copy has its name already: then it is what counts.
+        fs::rename(place.path().join("old/var"), place.path().join("old/.copied-var")).unwrap();
+        fs::create_dir(place.path().join("new/var")).unwrap();
+        assert_eq!(merge(&old, &new, ".before").unwrap(), 0);
+        assert!(old.is_empty().unwrap());
     }
 
     #[test]

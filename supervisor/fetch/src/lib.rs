@@ -1,7 +1,8 @@
 //! Fetching what a depot signed: `supervisor-trust` says what to ask for, this room asks over HTTP.
 //!
-//! **Invariant:** no answer is read further than its limit, no redirect is followed, and no byte of
-//! a file counts before the file's signed length and hash are right.
+//! **Invariant:** no answer is read further than its limit, no byte of a file counts before the
+//! file's length and hash are right, and no redirect is followed, but for one file whose hash is
+//! known beforehand.
 //!
 //! **Not here:** what to believe (`supervisor-trust`), where things are kept (the caller's),
 //! the clock, flags.
@@ -16,6 +17,8 @@ const SILENCE_SECONDS_MAX: u64 = 30;
 /// Who sends less than this, on average, is not waited for: a depot that sends a byte now and then
 /// must not hold an update for ever. A modem is faster.
 const BYTES_PER_SECOND_MIN: u64 = 1024;
+/// A file of somebody else's may be so many redirects away.
+const REDIRECTS_MAX: usize = 5;
 
 /// Why nothing came of it.
 ///
@@ -116,18 +119,7 @@ impl Patience {
 impl Source {
     /// The files below the address `base`, such as `http://HOST/metadata`.
     pub fn at(base: &str) -> Result<Self, FetchError> {
-        // Somebody else may have installed it already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(SILENCE_SECONDS_MAX))
-            .read_timeout(Duration::from_secs(SILENCE_SECONDS_MAX))
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent("holdfast-supervisor");
-        if base.starts_with("http://") {
-            // No certificate will be asked for; a box without a store of them must not fail.
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder.build().map_err(FetchError::Setup)?;
+        let http = client(base.starts_with("http://"), reqwest::redirect::Policy::none())?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), patience: Patience::ORDINARY })
     }
 
@@ -192,51 +184,84 @@ impl Source {
         kept: &mut impl Read,
         sink: &mut impl Write,
     ) -> Result<(), FetchError> {
-        let mut check = TargetCheck::new(name, file);
-        let mut have: u64 = 0;
-        let mut piece = [0; 16 * 1024];
-        loop {
-            match kept.read(&mut piece).map_err(FetchError::Keep)? {
-                0 => break,
-                count => {
-                    check.update(&piece[..count]).map_err(FetchError::Untrusted)?;
-                    have += count as u64;
-                }
-            }
-        }
-        if have == file.length {
-            return check.finish().map_err(FetchError::Untrusted);
-        }
         let path = target_path(name, file, consistent_snapshot);
         let address = format!("{}/{path}", self.base);
-        let work = self.write_rest(&address, (check, have), sink);
-        self.patience.with(file.length - have, &address, work).await
+        let work = rest_of(&self.http, &address, (name, file), kept, sink);
+        self.patience.with(file.length, &address, work).await
     }
+}
 
-    async fn write_rest(
-        &self,
-        address: &str,
-        (mut check, have): (TargetCheck, u64),
-        sink: &mut impl Write,
-    ) -> Result<(), FetchError> {
-        let cannot = |cause| network(address, cause);
-        let mut request = self.http.get(address);
-        if have > 0 {
-            request = request.header(reqwest::header::RANGE, format!("bytes={have}-"));
+/// Goes on with the download of one file whose size and hash are known, from anywhere: only here
+/// redirects are followed, because only the hash counts.
+pub async fn fetch_anywhere(
+    address: &str,
+    what: (&str, &TargetFile),
+    kept: &mut impl Read,
+    sink: &mut impl Write,
+) -> Result<(), FetchError> {
+    let policy = reqwest::redirect::Policy::limited(REDIRECTS_MAX);
+    let http = client(address.starts_with("http://"), policy)?;
+    let work = rest_of(&http, address, what, kept, sink);
+    Patience::ORDINARY.with(what.1.length, address, work).await
+}
+
+async fn rest_of(
+    http: &reqwest::Client,
+    address: &str,
+    (name, file): (&str, &TargetFile),
+    kept: &mut impl Read,
+    sink: &mut impl Write,
+) -> Result<(), FetchError> {
+    let mut check = TargetCheck::new(name, file);
+    let mut have: u64 = 0;
+    let mut piece = [0; 16 * 1024];
+    loop {
+        match kept.read(&mut piece).map_err(FetchError::Keep)? {
+            0 => break,
+            count => {
+                check.update(&piece[..count]).map_err(FetchError::Untrusted)?;
+                have += count as u64;
+            }
         }
-        let mut response = request.send().await.map_err(cannot)?;
-        checked(address, &response)?;
-        // A server that knows no ranges sends all of it again.
-        let is_rest = response.status() == reqwest::StatusCode::PARTIAL_CONTENT;
-        let mut known = if is_rest { 0 } else { have };
-        while let Some(chunk) = response.chunk().await.map_err(cannot)? {
-            let skipped = usize::try_from(known).map_or(chunk.len(), |skip| skip.min(chunk.len()));
-            known -= skipped as u64;
-            check.update(&chunk[skipped..]).map_err(FetchError::Untrusted)?;
-            sink.write_all(&chunk[skipped..]).map_err(FetchError::Keep)?;
-        }
-        check.finish().map_err(FetchError::Untrusted)
     }
+    if have == file.length {
+        return check.finish().map_err(FetchError::Untrusted);
+    }
+    let cannot = |cause| network(address, cause);
+    let mut request = http.get(address);
+    if have > 0 {
+        request = request.header(reqwest::header::RANGE, format!("bytes={have}-"));
+    }
+    let mut response = request.send().await.map_err(cannot)?;
+    checked(address, &response)?;
+    // A server that knows no ranges sends all of it again.
+    let is_rest = response.status() == reqwest::StatusCode::PARTIAL_CONTENT;
+    let mut known = if is_rest { 0 } else { have };
+    while let Some(chunk) = response.chunk().await.map_err(cannot)? {
+        let skipped = usize::try_from(known).map_or(chunk.len(), |skip| skip.min(chunk.len()));
+        known -= skipped as u64;
+        check.update(&chunk[skipped..]).map_err(FetchError::Untrusted)?;
+        sink.write_all(&chunk[skipped..]).map_err(FetchError::Keep)?;
+    }
+    check.finish().map_err(FetchError::Untrusted)
+}
+
+fn client(
+    is_plain: bool,
+    redirects: reqwest::redirect::Policy,
+) -> Result<reqwest::Client, FetchError> {
+    // Somebody else may have installed it already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(SILENCE_SECONDS_MAX))
+        .read_timeout(Duration::from_secs(SILENCE_SECONDS_MAX))
+        .redirect(redirects)
+        .user_agent("holdfast-supervisor");
+    if is_plain {
+        // No certificate will be asked for; a box without a store of them must not fail.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(FetchError::Setup)
 }
 
 fn network(address: &str, cause: reqwest::Error) -> FetchError {

@@ -5,8 +5,9 @@
 //! `preinst`, `postinst` and `postupgrade`. Below DSM 7 the target, and the data in it, is wiped
 //! between them.
 //!
-//! Every step looks at the disk, not at a record of what was done, and can be run again after a
-//! power cut: it finishes what was begun or finds nothing to do.
+//! Every step looks at the disk and can be run again after a power cut: it finishes what was begun
+//! or finds nothing to do. Where the disk alone would not tell, a mark is put there first and
+//! removed last. What no script comes to finish, the next start does.
 
 /// A script that DSM calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +69,8 @@ pub enum Occasion {
 pub enum Step {
     /// Refuse answers of the wizard that make no sense.
     CheckAnswers,
+    /// Fetch the files that the package may not bring itself.
+    FetchDownloads,
     /// Stop the daemon and everything it started.
     Stop,
     /// Move the data to where the wiping of the target does not reach it.
@@ -94,8 +97,8 @@ pub enum Step {
 
 use Step::{
     BringDataBack, CheckAnswers, CheckNothingIsLeftAside, DeleteData, EnsureIdentity,
-    FinishDeletion, KeepAnswers, MakeFolders, MoveDataOfDsm6, MoveDataOfOtherVolumes, SetDataAside,
-    Stop,
+    FetchDownloads, FinishDeletion, KeepAnswers, MakeFolders, MoveDataOfDsm6,
+    MoveDataOfOtherVolumes, SetDataAside, Stop,
 };
 
 /// The steps of a script, in order.
@@ -104,9 +107,9 @@ pub fn steps(hook: Hook, place: DataPlace, occasion: Occasion) -> &'static [Step
     use Hook::{BeforeStart, PostInst, PostUninst, PostUpgrade, PreInst, PreUninst, PreUpgrade};
     use Occasion::{Ordinary, RemovalForUpgrade, RemovalWithData};
     match (hook, place, occasion) {
-        (PreInst, _, _) => &[CheckAnswers],
+        (PreInst, _, _) => &[CheckAnswers, FetchDownloads],
         (PostInst, InTarget, _) => {
-            &[CheckAnswers, MakeFolders, BringDataBack, EnsureIdentity, KeepAnswers]
+            &[CheckAnswers, MakeFolders, BringDataBack, EnsureIdentity, KeepAnswers, FetchDownloads]
         }
         (PostInst, Beside, _) => &[
             CheckAnswers,
@@ -115,6 +118,7 @@ pub fn steps(hook: Hook, place: DataPlace, occasion: Occasion) -> &'static [Step
             MoveDataOfOtherVolumes,
             EnsureIdentity,
             KeepAnswers,
+            FetchDownloads,
         ],
         (PreUpgrade, InTarget, _) => &[CheckAnswers, Stop, FinishDeletion, SetDataAside],
         (PreUpgrade, Beside, _) => &[CheckAnswers, Stop, FinishDeletion, MoveDataOfDsm6],

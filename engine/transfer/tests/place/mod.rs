@@ -3,11 +3,11 @@
 #![allow(dead_code)] // Every test file uses its own part of it.
 
 use engine_contract::memory::{MIB, MemoryPlan};
-use engine_repository::FileKind;
+use engine_repository::{FileKind, KdfCost};
 use engine_storage::{Folder, Storage, list_all};
 use engine_transfer::{
-    BackupOutcome, BackupRequest, Cancel, CheckReport, CheckRequest, ParentChoice, Repository,
-    RestoreOutcome, RestoreRequest, Who, backup, check, find_snapshot, restore,
+    BackupOutcome, BackupRequest, Cancel, CheckReport, CheckRequest, InitRequest, ParentChoice,
+    Repository, RestoreOutcome, RestoreRequest, Who, backup, check, find_snapshot, restore,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl Place {
     }
 
     pub fn init(&self) -> Repository {
-        Repository::init(self.folder(), PASSWORD, &who(), &plan()).unwrap()
+        Repository::init_as(self.folder(), PASSWORD, &who(), &plan(), &quick()).unwrap()
     }
 
     pub fn open_on(&self, storage: Arc<dyn Storage>) -> Repository {
@@ -111,6 +111,11 @@ impl Place {
         assert!(output.status.success(), "restic {arguments:?}: {said}\n{complained}");
         said
     }
+}
+
+/// A repository like any, but for a password that is quickly tried: tests open it all the time.
+pub fn quick() -> InitRequest {
+    InitRequest { key_cost: KdfCost { n: 1024, r: 8, p: 1 }, ..InitRequest::default() }
 }
 
 pub fn who() -> Who {
