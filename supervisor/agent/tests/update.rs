@@ -92,7 +92,7 @@ fn a_depot_that_has_expired_stops_updates_and_never_the_engine() {
     // And once somebody renews the depot, updates go on.
     supervisor_depot::renew(&town.depot, now()).unwrap();
     let said = town.check(&served.url);
-    assert!(!said.contains("expired") && !said.contains("not believed"), "{said}");
+    assert!(!said.contains("expired") && said.contains("signed list has no"), "{said}");
     town.nas.expect_code("stop", 0);
 }
 

@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn no_leap_day_no_turn_of_the_year_and_no_change_of_clocks_makes_an_hour_uncovered() {
-        // All is UTC. Each day begins an hour at which some country's clock, or the calendar, jumps.
+        // All is UTC. Each of these is a moment at which a clock or the calendar jumps somewhere.
         for day in [
             "2026-03-29T01:00:00Z",
             "2026-10-25T01:00:00Z",

@@ -26,7 +26,6 @@ const ARROWS: [(&str, &str, &str); 28] = [
     ("supervisor-server", "spk", "its tests build packages to publish"),
     ("supervisor-server", "supervisor-fetch", "it follows other depots over HTTP"),
     ("supervisor-server", "supervisor-trust", "a command names a role, and a plan its gap"),
-    ("supervisor-server", "supervisor-fetch", "its canary asks a depot as every client does"),
     ("tests-conformance", "supervisor-trust", "the client under test"),
     ("tests-conformance", "supervisor-fetch", "the client fetches as the supervisor does"),
     ("tests-stories", "tests-support", "stories speak its words"),
