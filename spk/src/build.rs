@@ -6,43 +6,29 @@
 //! any time. A file under its final name is a whole one.
 
 use crate::dsm::Dsm;
-use crate::icon::{Icon, IconError, LARGE_PIXELS};
+pub use crate::dsm::SCRIPTS;
+use crate::icon::{Icon, LARGE_PIXELS};
 use crate::info::Info;
 use crate::manifest::Manifest;
 use crate::payload::{Packed, pack};
 use crate::platform::Target;
+pub use crate::sources::{BuildError, Sources};
 use crate::tarball::Tarball;
-use serde_json::json;
+use crate::{conf, pages};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufWriter, Seek, Write};
+use std::io::{BufWriter, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// The scripts DSM calls. Some may be left out on some versions; all seven are always right.
-pub const SCRIPTS: [&str; 7] = [
-    "start-stop-status",
-    "preinst",
-    "postinst",
-    "preuninst",
-    "postuninst",
-    "preupgrade",
-    "postupgrade",
-];
+/// Scripts of DSM 7 for packages that take another's place; they may be left out.
+const REPLACING: [&str; 2] = ["prereplace", "postreplace"];
+
+/// A hook nobody wrote: DSM 7 wants it to be there (error 261).
+const IDLE_HOOK: &str = "#!/bin/sh\nexit 0\n";
 
 /// A script, wizard or licence larger than this is refused, in bytes.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
-
-/// Where everything comes from.
-#[derive(Debug, Clone, Copy)]
-pub struct Sources<'a> {
-    /// What to build.
-    pub manifest: &'a Manifest,
-    /// The manifest's folder.
-    pub folder: &'a Path,
-    /// What `{programs}` stands for.
-    pub programs: &'a Path,
-}
 
 /// A package that was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,115 +43,25 @@ pub struct Built {
     pub bytes: u64,
 }
 
-/// Why a package could not be built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// A file the manifest names cannot be read.
-    #[error("{} cannot be read", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        cause: io::Error,
-    },
-    /// The package cannot be written.
-    #[error("{} cannot be written", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        cause: io::Error,
-    },
-    /// A file cannot be put into an archive.
-    #[error("`{path}` cannot be packed")]
-    Pack {
-        /// Its name in the archive.
-        path: String,
-        /// Why.
-        #[source]
-        cause: io::Error,
-    },
-    /// Two sources for one place.
-    #[error("the payload's `{path}` comes from two places")]
-    Twice {
-        /// The place.
-        path: String,
-    },
-    /// A link that would lead out of the package.
-    #[error("{} is a link that leads out of the package", path.display())]
-    LinkOutside {
-        /// The link.
-        path: PathBuf,
-    },
-    /// A device, a pipe, or a name that is no text.
-    #[error("{} is neither file nor folder, or its name is no text", path.display())]
-    NotAFile {
-        /// What it is called.
-        path: PathBuf,
-    },
-    /// More than an archive can say.
-    #[error("{} is too large: {bytes} bytes", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        bytes: u64,
-    },
-    /// One of the seven is not there.
-    #[error("{} is not there; DSM calls seven scripts", path.display())]
-    ScriptMissing {
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// The icon is not one.
-    #[error("{} is no icon", path.display())]
-    Icon {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        cause: IconError,
-    },
-    /// No box of this DSM runs this target.
-    #[error("no platform with {dsm} runs the target {target}")]
-    NoPlatform {
-        /// The target.
-        target: Target,
-        /// The DSM.
-        dsm: Dsm,
-    },
-}
-
-impl BuildError {
-    /// What to do about it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => {
-                "build the programs first, and say where they are with --programs; other files are \
-                 looked for beside package.toml"
-            }
-            Self::Write { .. } => "check that the folder exists, is yours and has room",
-            Self::Pack { .. } => "shorten its path; an archive DSM reads takes about 100 letters",
-            Self::Twice { .. } => "leave one [[payload]] for it; conf/daemon.toml is [daemon]'s",
-            Self::LinkOutside { .. } => "copy the file, or make the link relative and inside",
-            Self::NotAFile { .. } => "leave it out of the folder",
-            Self::TooLarge { .. } => "split it, or download it when the package is installed",
-            Self::ScriptMissing { .. } => "write one that says `#!/bin/sh` and `exit 0`",
-            Self::Icon { cause, .. } => cause.remedy(),
-            Self::NoPlatform { .. } => "leave the target or the DSM out",
-        }
-    }
-}
-
-/// Builds the package of `target` for each of `generations` into the folder `into`.
+/// Builds the package of `target` for each of `generations` into the folder `into`, with all
+/// processors.
 pub fn build(
     sources: &Sources<'_>,
     target: Target,
     generations: &[Dsm],
     into: &Path,
+) -> Result<Vec<Built>, BuildError> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    build_with(sources, target, generations, into, processors)
+}
+
+/// The same with so many threads; the bytes do not depend on their number.
+pub fn build_with(
+    sources: &Sources<'_>,
+    target: Target,
+    generations: &[Dsm],
+    into: &Path,
+    threads: usize,
 ) -> Result<Vec<Built>, BuildError> {
     for dsm in generations {
         if target.archs(*dsm).is_empty() {
@@ -173,7 +69,7 @@ pub fn build(
         }
     }
     fs::create_dir_all(into).map_err(|cause| BuildError::Write { path: into.into(), cause })?;
-    let mut packed = pack(sources, target, into)?;
+    let mut packed = pack(sources, target, into, threads)?;
     let icon = read_icon(sources)?;
     generations
         .iter()
@@ -230,6 +126,9 @@ fn info(manifest: &Manifest, target: Target, dsm: Dsm, packed: &Packed) -> Info 
         say("adminurl", port.url.as_deref().unwrap_or("/"));
         say("checkport", yes_no(port.check));
     }
+    for (language, changelog) in &package.changelogs {
+        say(&format!("changelog_{language}"), changelog);
+    }
     for (key, value) in &manifest.info {
         say(key, value);
     }
@@ -256,23 +155,29 @@ fn members(
     if let Some(license) = &manifest.package.license {
         members.push(("LICENSE".into(), 0o644, read(&sources.folder.join(license))?));
     }
-    if let Some(wizard) = &manifest.wizard {
-        for (name, content) in read_folder(&sources.folder.join(wizard))? {
-            let mode = if name.ends_with(".sh") { 0o755 } else { 0o644 };
-            members.push((format!("WIZARD_UIFILES/{name}"), mode, content));
-        }
-    }
-    if dsm == Dsm::Seven {
-        members.push(("conf/privilege".into(), 0o644, privilege(manifest)));
-    }
-    if dsm != Dsm::Five && !manifest.resources.is_empty() {
-        let resources = json!(manifest.resources);
-        members.push(("conf/resource".into(), 0o644, format!("{resources:#}\n").into_bytes()));
+    wizards(sources, dsm, &mut members)?;
+    let conf = [
+        ("conf/privilege", conf::privilege(manifest, dsm)),
+        ("conf/resource", conf::resource(manifest, dsm)),
+    ];
+    for (path, content) in conf {
+        members.extend(content.map(|content| (path.to_owned(), 0o644, content.into_bytes())));
     }
     let folder = sources.folder.join(&manifest.scripts);
-    let scripts = read_folder(&folder)?;
-    if let Some(missing) = SCRIPTS.iter().find(|name| !scripts.contains_key(**name)) {
-        return Err(BuildError::ScriptMissing { path: folder.join(missing) });
+    let mut scripts = read_folder(&folder)?;
+    // A hook that is misspelt would never be called, and nobody would know.
+    let is_misspelt = |name: &&String| {
+        let is_hook = ["pre", "post", "start"].iter().any(|start| name.starts_with(start));
+        is_hook && !SCRIPTS.contains(&name.as_str()) && !REPLACING.contains(&name.as_str())
+    };
+    if let Some(name) = scripts.keys().find(is_misspelt) {
+        return Err(BuildError::ScriptUnknown { path: folder.join(name) });
+    }
+    if !scripts.contains_key("start-stop-status") {
+        return Err(BuildError::ScriptMissing { path: folder.join("start-stop-status") });
+    }
+    for name in SCRIPTS {
+        scripts.entry(name.into()).or_insert_with(|| IDLE_HOOK.into());
     }
     for (name, content) in scripts {
         members.push((format!("scripts/{name}"), 0o755, content));
@@ -280,16 +185,28 @@ fn members(
     Ok(members)
 }
 
-/// `conf/privilege` of DSM 7: an unsigned package may ask for nothing else.
-fn privilege(manifest: &Manifest) -> Vec<u8> {
-    let mut privilege = json!({ "defaults": { "run-as": "package" } });
-    if let Some(groupname) = &manifest.privilege.groupname {
-        privilege["groupname"] = json!(groupname);
+/// The wizard files: those of the folder, and the pages of the manifest.
+fn wizards(
+    sources: &Sources<'_>,
+    dsm: Dsm,
+    members: &mut Vec<(String, u32, Vec<u8>)>,
+) -> Result<(), BuildError> {
+    let manifest = sources.manifest;
+    let mut files = match &manifest.wizard.folder {
+        Some(folder) => read_folder(&sources.folder.join(folder))?,
+        None => BTreeMap::new(),
+    };
+    for (name, content) in pages::files(manifest, dsm) {
+        let is_new = files.insert(name.clone(), content.into_bytes()).is_none();
+        if !is_new {
+            return Err(BuildError::WizardTwice { name });
+        }
     }
-    if let Some(username) = &manifest.privilege.username {
-        privilege["username"] = json!(username);
+    for (name, content) in files {
+        let mode = if name.ends_with(".sh") { 0o755 } else { 0o644 };
+        members.push((format!("WIZARD_UIFILES/{name}"), mode, content));
     }
-    format!("{privilege:#}\n").into_bytes()
+    Ok(())
 }
 
 fn write(

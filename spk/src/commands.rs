@@ -1,12 +1,13 @@
 //! What each of the tool's verbs does: the library's answers, as text for a terminal or as JSON.
 
 use crate::{BuildFlags, Failure};
-use spk::build::{Sources, build as build_packages};
+use spk::build::{Built, Sources, build_with};
 use spk::check::{Finding, Weight, findings};
 use spk::dsm::Dsm;
-use spk::manifest::Manifest;
+use spk::manifest::{Manifest, ManifestError};
 use spk::platform::Target;
 use spk::read::Package;
+use spk::signature::State;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,35 +15,51 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-type Done = Result<ExitCode, Failure>;
+pub type Done = Result<ExitCode, Failure>;
+
+/// One payload to pack, and the packages made of it.
+struct Job<'a> {
+    manifest: &'a Manifest,
+    target: Target,
+    generations: Vec<Dsm>,
+}
 
 pub fn build(flags: &BuildFlags) -> Done {
-    let manifest = read_manifest(&flags.manifest)?;
-    let manifest = match &flags.version {
-        Some(version) => {
-            manifest.with_version(version).map_err(|error| Failure::new(&error, error.remedy()))?
-        }
-        None => manifest,
-    };
+    let manifests = read_manifests(flags)?;
     let folder = flags.manifest.parent().unwrap_or(Path::new("")).to_owned();
-    let sources = Sources { manifest: &manifest, folder: &folder, programs: &flags.programs };
-    let targets = if flags.target.is_empty() { &manifest.targets } else { &flags.target };
-    let jobs: Vec<(Target, Vec<Dsm>)> = targets
+    let jobs: Vec<Job<'_>> = manifests
         .iter()
-        .map(|target| (*target, generations(&manifest, *target, flags)))
-        .filter(|(_, generations)| !generations.is_empty())
+        .flat_map(|manifest| {
+            let named = if flags.target.is_empty() { &manifest.targets } else { &flags.target };
+            named.iter().map(move |target| Job {
+                manifest,
+                target: *target,
+                generations: generations(manifest, *target, flags),
+            })
+        })
+        .filter(|job| !job.generations.is_empty())
         .collect();
-    let work = |(target, generations): &(Target, Vec<Dsm>)| {
-        let built = build_packages(&sources, *target, generations, &flags.into)
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    // Packages side by side first; what is left of the processors works on one payload's blocks.
+    let threads = processors.div_ceil(jobs.len().max(1));
+    let work = |job: &Job<'_>| {
+        let (manifest, programs) = (job.manifest, &flags.programs);
+        let sources = Sources { manifest, folder: &folder, programs };
+        let built = build_with(&sources, job.target, &job.generations, &flags.into, threads)
             .map_err(|error| Failure::new(&error, error.remedy()))?;
-        let checked = built.into_iter().map(|package| {
-            let findings = findings(&open(&package.path)?);
-            Ok((package, findings))
-        });
-        checked.collect::<Result<Vec<_>, Failure>>()
+        let mut checked: Vec<(Built, Vec<Finding>)> = Vec::new();
+        let mut payload = None;
+        for package in built {
+            // One payload for every DSM: it is unpacked and looked at once.
+            let read = Package::open_with(&package.path, payload.take())
+                .map_err(|error| Failure::new(&error, error.remedy()).about(&package.path))?;
+            checked.push((package, findings(&read)));
+            payload = Some(read.payload);
+        }
+        Ok(checked)
     };
     let mut is_sound = true;
-    for done in in_parallel(&jobs, work) {
+    for done in in_parallel(processors, &jobs, work) {
         for (package, findings) in done? {
             println!("{}  {} bytes", package.path.display(), package.bytes);
             is_sound &= print_findings(&package.path, &findings);
@@ -52,8 +69,11 @@ pub fn build(flags: &BuildFlags) -> Done {
 }
 
 /// Does `work` on every job, as many at a time as there are processors; answers in the jobs' order.
-fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+fn in_parallel<J: Sync, R: Send>(
+    processors: usize,
+    jobs: &[J],
+    work: impl Fn(&J) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let answers = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
@@ -82,15 +102,30 @@ fn generations(manifest: &Manifest, target: Target, flags: &BuildFlags) -> Vec<D
     wanted.into_iter().filter(possible).collect()
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
+/// The packages the manifest describes, those asked for by name, with the version asked for.
+fn read_manifests(flags: &BuildFlags) -> Result<Vec<Manifest>, Failure> {
+    let path = &flags.manifest;
     let text = fs::read_to_string(path).map_err(|error| {
         let remedy = "say where it is with --manifest, or make one with `spk init FOLDER`";
         Failure::new(&error, remedy).about(path)
     })?;
-    Manifest::parse(&text).map_err(|error| Failure::new(&error, error.remedy()))
+    let failed = |error: ManifestError| Failure::new(&error, error.remedy());
+    let mut manifests = Manifest::parse_all(&text).map_err(failed)?;
+    let names: Vec<String> = manifests.iter().map(|one| one.package.name.clone()).collect();
+    if let Some(unknown) = flags.variant.iter().find(|name| !names.contains(name)) {
+        let facts = vec![format!("{} describes no package `{unknown}`", path.display())];
+        return Err(Failure { facts, remedy: format!("say one of: {}", names.join(", ")) });
+    }
+    manifests.retain(|one| flags.variant.is_empty() || flags.variant.contains(&one.package.name));
+    match &flags.version {
+        Some(version) => {
+            manifests.into_iter().map(|one| one.with_version(version).map_err(failed)).collect()
+        }
+        None => Ok(manifests),
+    }
 }
 
-fn open(path: &Path) -> Result<Package, Failure> {
+pub fn open(path: &Path) -> Result<Package, Failure> {
     Package::open(path).map_err(|error| Failure::new(&error, error.remedy()).about(path))
 }
 
@@ -104,6 +139,7 @@ pub fn check(files: &[PathBuf]) -> Done {
                     println!("{}: nothing to complain about", file.display());
                 }
                 is_sound &= print_findings(file, &findings);
+                println!("{}: {}", file.display(), State::of(&package).sentence());
             }
             Err(failure) => {
                 is_sound = false;
@@ -135,7 +171,8 @@ pub fn show(file: &Path, as_json: bool) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     println!("{}: {} bytes, md5 {}", file.display(), package.bytes, package.md5);
-    println!("sha256 {}\n", package.sha256);
+    println!("sha256 {}", package.sha256);
+    println!("{}\n", State::of(&package).sentence());
     for (key, value) in package.info.pairs() {
         let value: String = value.chars().take(200).collect();
         println!("{key:>20}  {}", shown(&value));
@@ -152,7 +189,7 @@ pub fn show(file: &Path, as_json: bool) -> Done {
 }
 
 /// A stranger's text without the characters that steer a terminal.
-fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -186,7 +223,14 @@ fn as_value(package: &Package) -> serde_json::Value {
         },
         "wizards": wizards,
         "license": package.license().is_some(),
+        "signature": format!("{:?}", State::of(package)).to_lowercase(),
     })
+}
+
+/// The schema of `package.toml`.
+pub fn schema() -> Done {
+    println!("{:#}", spk::manifest::schema::schema());
+    Ok(ExitCode::SUCCESS)
 }
 
 pub fn diff(old: &Path, new: &Path) -> Done {

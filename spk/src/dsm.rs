@@ -3,6 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// The scripts DSM calls. Some may be left out on some versions; all seven are always right.
+pub const SCRIPTS: [&str; 7] = [
+    "start-stop-status",
+    "preinst",
+    "postinst",
+    "preuninst",
+    "postuninst",
+    "preupgrade",
+    "postupgrade",
+];
+
 /// A generation of DSM. One package serves one generation: DSM refuses a package whose minimum
 /// version has another major number than its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

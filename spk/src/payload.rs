@@ -1,12 +1,13 @@
 //! `package.tgz`: the files a manifest lists, packed once per target and used for every DSM.
 //!
-//! gzip, because DSM 5 unpacks nothing else and every later one does; level fixed, no name, no
-//! time.
+//! gzip, because DSM 5 unpacks nothing else and every later one does.
 
 use crate::archive::link_stays_inside;
-use crate::build::{BuildError, Sources};
-use crate::manifest::{PayloadFile, source_of};
+use crate::compress::Gzip;
+use crate::conf;
+use crate::manifest::{Download, PayloadFile, source_of};
 use crate::platform::Target;
+use crate::sources::{BuildError, Sources};
 use crate::tarball::{FILE_BYTES_MAX, Tarball};
 use md5::{Digest, Md5};
 use std::collections::BTreeMap;
@@ -18,9 +19,8 @@ use std::path::{Path, PathBuf};
 /// Where the `[daemon]` table goes.
 pub const DAEMON_FILE: &str = "conf/daemon.toml";
 
-/// The compressor's level: beyond it programs get a hundredth smaller and packing takes thrice as
-/// long.
-const GZIP_LEVEL: u32 = 6;
+/// Where what the NAS must fetch is listed.
+pub const DOWNLOAD_FILE: &str = "conf/download.toml";
 
 /// Folders are followed to this depth and no further.
 const FOLDERS_DEEP_MAX: usize = 40;
@@ -44,16 +44,18 @@ enum Item {
     Symlink { link: String },
 }
 
-/// Packs the payload of one target into a temporary file in `scratch`.
-pub fn pack(sources: &Sources<'_>, target: Target, scratch: &Path) -> Result<Packed, BuildError> {
+/// Packs the payload of one target into a temporary file in `scratch`, with so many threads.
+pub fn pack(
+    sources: &Sources<'_>,
+    target: Target,
+    scratch: &Path,
+    threads: usize,
+) -> Result<Packed, BuildError> {
     let items = gather(sources, target)?;
     let failed = |cause| BuildError::Write { path: scratch.into(), cause };
     let file = tempfile::tempfile_in(scratch).map_err(failed)?;
     let hashed = Hashed { out: BufWriter::new(file), md5: Md5::new(), bytes: 0 };
-    let gzip = flate2::GzBuilder::new()
-        .mtime(0)
-        .operating_system(255)
-        .write(hashed, flate2::Compression::new(GZIP_LEVEL));
+    let gzip = Gzip::new(hashed, threads).map_err(failed)?;
     let mut tarball = Tarball::new(gzip);
     let mut unpacked_bytes = 0;
     for (path, item) in &items {
@@ -90,16 +92,30 @@ fn write<W: Write>(tarball: &mut Tarball<W>, path: &str, item: &Item) -> Result<
 fn gather(sources: &Sources<'_>, target: Target) -> Result<BTreeMap<String, Item>, BuildError> {
     let mut items = BTreeMap::new();
     for file in sources.manifest.payload_of(target) {
-        let source = source_of(file, target, sources.folder, sources.programs);
+        let package = &sources.manifest.package.name;
+        let source = source_of(file, package, target, sources.folder, sources.programs);
         if file.optional && !source.exists() {
             continue;
         }
-        add(&mut items, &file.to, &source, file, 0)?;
+        let to = if file.to == "." { "" } else { &file.to };
+        add(&mut items, to, &source, file, 0)?;
     }
     if let Some(daemon) = &sources.manifest.daemon {
         let mut table = toml::Table::new();
         table.insert("daemon".into(), daemon.clone().into());
         insert(&mut items, DAEMON_FILE, Item::Made { content: table.to_string() })?;
+    }
+    let downloads: Vec<&Download> = sources.manifest.downloads_of(target).collect();
+    if !downloads.is_empty() {
+        let content = toml::to_string(&BTreeMap::from([("download", downloads)]));
+        let content = content.map_err(|cause| BuildError::Pack {
+            path: DOWNLOAD_FILE.into(),
+            cause: io::Error::other(cause),
+        })?;
+        insert(&mut items, DOWNLOAD_FILE, Item::Made { content })?;
+    }
+    if let Some(content) = conf::port_file(sources.manifest) {
+        insert(&mut items, &conf::port_file_path(sources.manifest), Item::Made { content })?;
     }
     Ok(items)
 }
@@ -122,7 +138,7 @@ fn add(
         let link = link.ok_or_else(|| BuildError::LinkOutside { path: source.into() })?;
         return insert(items, path, Item::Symlink { link: link.into() });
     }
-    if metadata.is_file() {
+    if metadata.is_file() && !path.is_empty() {
         let is_program = metadata.permissions().mode() & 0o100 != 0;
         let mode = file.mode.unwrap_or(if is_program { 0o755 } else { 0o644 });
         let bytes = metadata.len();
@@ -134,13 +150,16 @@ fn add(
     if !metadata.is_dir() || depth >= FOLDERS_DEEP_MAX {
         return Err(BuildError::NotAFile { path: source.into() });
     }
-    insert(items, path, Item::Folder)?;
+    if !path.is_empty() {
+        insert(items, path, Item::Folder)?;
+    }
     for child in fs::read_dir(source).map_err(unreadable)? {
         let child = child.map_err(unreadable)?;
         let name = child.file_name();
         let named = name.to_str().filter(|name| !name.chars().any(char::is_control));
         let name = named.ok_or_else(|| BuildError::NotAFile { path: child.path() })?;
-        add(items, &format!("{path}/{name}"), &child.path(), file, depth + 1)?;
+        let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+        add(items, &below, &child.path(), file, depth + 1)?;
     }
     Ok(())
 }

@@ -208,12 +208,29 @@ impl Package {
         Self::read(io::BufReader::with_capacity(64 * 1024, file))
     }
 
+    /// The same, when the payload may be one that was read before: if `package.tgz` has its
+    /// checksum and size, it is hashed but not unpacked again.
+    pub fn open_with(path: &Path, known: Option<Payload>) -> Result<Self, ReadError> {
+        let file = std::fs::File::open(path).map_err(ReadError::Source)?;
+        let source = io::BufReader::with_capacity(64 * 1024, file);
+        match Self::read_with(source, known)? {
+            Some(package) => Ok(package),
+            None => Self::open(path),
+        }
+    }
+
     /// Reads an SPK from `source`, to its end.
     pub fn read(source: impl Read) -> Result<Self, ReadError> {
+        let package = Self::read_with(source, None)?;
+        package.ok_or(ReadError::MemberMissing { member: PAYLOAD })
+    }
+
+    /// `None` when the payload is not the one that is known.
+    fn read_with(source: impl Read, known: Option<Payload>) -> Result<Option<Self>, ReadError> {
         let mut hashed = Hashed::new(source, Some(Sha256::new()), PACKAGE_BYTES_MAX);
         let start = start_of(&mut hashed).map_err(ReadError::Source)?;
         refuse_compressed(&start)?;
-        let mut draft = Draft::default();
+        let mut draft = Draft { known, ..Draft::default() };
         let whole = (&start[..]).chain(&mut hashed);
         let bounds = Bounds {
             members_max: MEMBERS_MAX,
@@ -228,7 +245,10 @@ impl Package {
             let what = "the package".into();
             return Err(ReadError::TooLarge { what, bytes, bytes_max: PACKAGE_BYTES_MAX });
         }
-        draft.finish(&hashed)
+        if draft.is_another {
+            return Ok(None);
+        }
+        draft.finish(&hashed).map(Some)
     }
 
     /// The outer member at `path`.
@@ -277,13 +297,26 @@ struct Draft {
     members: Vec<Member>,
     kept_bytes: u64,
     payload: Option<Payload>,
+    /// A payload that was looked at before, until `package.tgz` is met.
+    known: Option<Payload>,
+    /// `package.tgz` turned out to be another.
+    is_another: bool,
 }
 
 impl Draft {
     fn take(&mut self, head: &Head, content: &mut dyn Read) -> Result<(), ReadError> {
         let mut kept = None;
         if head.path == PAYLOAD && head.kind == Kind::File {
-            self.payload = Some(read_payload(content, head.bytes)?);
+            match self.known.take() {
+                None => self.payload = Some(read_payload(content, head.bytes)?),
+                Some(known) => {
+                    let mut hashed = Hashed::new(content, None, head.bytes);
+                    io::copy(&mut hashed, &mut io::sink()).map_err(ReadError::Source)?;
+                    let md5 = hex::encode(hashed.md5.finalize());
+                    self.is_another = (hashed.bytes, &md5) != (known.bytes, &known.md5);
+                    self.payload = Some(known);
+                }
+            }
         } else if head.kind == Kind::File {
             let what = || format!("`{}`", head.path);
             let bytes_max =

@@ -25,6 +25,11 @@ impl<W: Write> Tarball<W> {
         Self { out, bytes: 0 }
     }
 
+    /// An archive that goes on after `bytes` bytes that are in `out` already.
+    pub fn after(out: W, bytes: u64) -> Self {
+        Self { out, bytes }
+    }
+
     /// A folder.
     pub fn folder(&mut self, path: &str) -> io::Result<()> {
         self.header(&format!("{path}/"), EntryType::Directory, 0o755, 0, None)

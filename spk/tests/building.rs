@@ -214,7 +214,8 @@ fn what_cannot_be_built_is_said_and_leaves_nothing_behind() {
             (|w: &Workshop| fs::remove_file(w.path("dist/x86_64/hello")).unwrap()) as fn(&Workshop),
             "hello cannot be read",
         ),
-        (|w| fs::remove_file(w.path("scripts/postupgrade")).unwrap(), "postupgrade is not there"),
+        (|w| fs::remove_file(w.path("scripts/start-stop-status")).unwrap(), "is not there"),
+        (|w| w.write("scripts/postint", "#!/bin/sh\n", 0o755), "none of the scripts DSM calls"),
         (|w| fs::write(w.path("icon.png"), "GIF89a").unwrap(), "icon.png is no icon"),
         (|w| symlink("/etc/passwd", w.path("data/out")).unwrap(), "leads out of the package"),
         (|w| symlink("../../../x", w.path("data/b/out")).unwrap(), "leads out of the package"),
@@ -275,10 +276,14 @@ fn the_tool_builds_what_is_asked_and_says_what_went_wrong() {
 #[test]
 fn what_init_writes_builds_at_once() {
     let workshop = Workshop::new();
-    assert!(workshop.spk(&["init", "mine"]).status.success());
+    assert!(workshop.spk(&["init", "mine", "--yes"]).status.success());
     let arguments = ["build", "--manifest", "mine/package.toml", "-o", "built"];
     let built = workshop.spk(&arguments);
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     assert_eq!(fs::read_dir(workshop.path("built")).unwrap().count(), 2);
-    assert_eq!(workshop.spk(&["init", "mine"]).status.code(), Some(1), "nothing is overwritten");
+    assert_eq!(
+        workshop.spk(&["init", "mine", "--yes"]).status.code(),
+        Some(1),
+        "nothing is overwritten"
+    );
 }

@@ -2,8 +2,7 @@
 
 use super::{ALL, ONLY_7, Report, UP_TO_6};
 use crate::archive::Kind;
-use crate::build::SCRIPTS;
-use crate::dsm::Dsm;
+use crate::dsm::{Dsm, SCRIPTS};
 use crate::icon::{LARGE_PIXELS, size_of_png};
 use crate::read::Member;
 

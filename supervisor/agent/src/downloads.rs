@@ -16,7 +16,7 @@ use std::fs::File;
 use std::path::Path;
 use supervisor_dsm::{Folder, tree};
 use supervisor_fetch::{FetchError, fetch_anywhere};
-use supervisor_trust::{TargetCheck, TargetFile};
+use supervisor_trust::{FileHash, TargetCheck, TargetFile};
 
 /// Where a payload says what is to be fetched.
 pub const LIST_PATH: &str = "conf/download.toml";
@@ -110,7 +110,7 @@ impl Download {
                     .remedy("this package is broken: tell whoever made it")
             })?;
         }
-        Ok(TargetFile { length: self.bytes, sha256, custom: None })
+        Ok(TargetFile { length: self.bytes, hash: FileHash::Sha256(sha256), custom: None })
     }
 
     fn ensure_in(&self, payload: &Folder, installation: &Installation) -> Result<()> {

@@ -88,7 +88,7 @@ fn choose(
     found: &Found,
 ) -> Result<Option<String>> {
     let known = record.candidate.as_ref().map(|candidate| candidate.sha256.clone());
-    if known.as_ref() == Some(&found.sha256) {
+    if known == Some(found.hash.to_hex()) {
         // The same as before the cut.
         return Ok(None);
     }
@@ -117,7 +117,7 @@ fn choose(
             version: version.clone(),
             file: found.file.clone(),
             length: found.length,
-            sha256: found.sha256.clone(),
+            sha256: found.hash.to_hex(),
         });
         record.set(record.progress().on(Event::Chosen).0);
     }
@@ -148,7 +148,7 @@ fn fetch(
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND;
     let mut kept = updates.open_file(DOWNLOAD, flags, 0o600)?;
     let mut sink = updates.open_file(DOWNLOAD, flags, 0o600)?;
-    let file = TargetFile { length: candidate.length, sha256: found.digest, custom: None };
+    let file = TargetFile { length: candidate.length, hash: found.hash, custom: None };
     let depot = asked.depot.as_deref().unwrap_or_default().trim_end_matches('/');
     let source = Source::at(&format!("{depot}/packages")).map_err(failed)?;
     let target = (candidate.file.as_str(), &file, found.consistent_snapshot);

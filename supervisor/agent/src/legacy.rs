@@ -91,7 +91,8 @@ pub fn find(installation: &Installation) -> Legacy {
             legacy.settings = dsm.find(&path).ok();
         }
         let vars = dsm.system_text(target.join("syno_package.vars")).unwrap_or_default();
-        let wish = vars.lines().filter_map(|line| line.trim().strip_prefix("USR_MAX_HEAP=")).last();
+        let wish =
+            vars.lines().filter_map(|line| line.trim().strip_prefix("USR_MAX_HEAP=")).next_back();
         if let Some(wish) = wish.filter(|_| legacy.heap_wish.is_none()) {
             legacy.heap_wish = Some(wish.trim_matches(['"', '\'']).chars().take(20).collect());
         }

@@ -8,6 +8,7 @@ use crate::installation::Installation;
 use crate::payloads::{self, UpdateRecord};
 use crate::problem::{Problem, Result};
 use crate::report::Report;
+use nix::fcntl::OFlag;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use supervisor_dsm::machine::Machine;
 use supervisor_dsm::{Folder, clock};
 use supervisor_fetch::{FetchError, Source};
 use supervisor_trust::{
-    Cache, Client, Keep, Moment, Offer, TargetFile, TrustError, UnixSeconds, Verified, Wanted,
-    client as limits, compare_versions,
+    Cache, Client, FileHash, Keep, Moment, Offer, TargetFile, TrustError, UnixSeconds, Verified,
+    Wanted, client as limits, compare_versions,
 };
 
 /// The whole check may take no longer.
@@ -63,10 +64,8 @@ pub struct Found {
     pub file: String,
     /// Its length in bytes.
     pub length: u64,
-    /// Its SHA-256.
-    pub digest: [u8; 32],
-    /// The same in hex.
-    pub sha256: String,
+    /// Its hash.
+    pub hash: FileHash,
     /// Whether the depot puts hashes before names.
     pub consistent_snapshot: bool,
 }
@@ -79,8 +78,7 @@ pub fn find(installation: &Installation, asked: &Asked) -> Result<Found> {
         version: offer.version.clone(),
         file: file.to_owned(),
         length: target.length,
-        digest: target.sha256,
-        sha256: target.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+        hash: target.hash,
         consistent_snapshot: verified.root.consistent_snapshot,
     })
 }
@@ -101,6 +99,7 @@ fn followed(installation: &Installation, asked: &Asked) -> Result<Client> {
         problem
     })?;
     let state = installation.package.open_or_make_var()?.inner_or_make("trust", 0o700)?;
+    let _lock = alone(&state)?;
     let root = trusted_root(installation, asked, &state)?;
     let kept = |name, bytes_max: u32| state.read(name, u64::from(bytes_max)).ok().flatten();
     let cache = Cache {
@@ -139,6 +138,23 @@ pub fn block_on<T>(seconds_max: u64, work: impl Future<Output = Result<T>>) -> R
                 .remedy("try again later"))
         })
     })
+}
+
+/// Keeps a second check from reading what the first is writing, for as long as the file is open.
+fn alone(state: &Folder) -> Result<std::fs::File> {
+    let file = state.open_file("lock", OFlag::O_CREAT | OFlag::O_RDWR, 0o600)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let mut problem = Problem::new("another check for updates is running")
+                .remedy("wait until it has ended, then try again");
+            problem.code = 11;
+            Err(problem)
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(Problem::new("cannot lock the folder of the depot's metadata").because(error))
+        }
+    }
 }
 
 /// The root kept from the last success, else what the package or the owner brought.

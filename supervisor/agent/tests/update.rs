@@ -5,7 +5,8 @@ mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use town::{Served, init, now};
+use supervisor_trust::UnixSeconds;
+use town::{Served, init, init_at, now};
 use world::{GOOD, Nas};
 
 struct Town {
@@ -66,6 +67,48 @@ fn a_depot_that_goes_back_to_something_older_is_caught() {
     assert!(said.contains("the depot is not believed"), "{said}");
     let still = std::fs::read(town.nas.var().join("trust/timestamp.json")).unwrap();
     assert_eq!(kept, still);
+}
+
+#[test]
+fn a_depot_that_has_expired_stops_updates_and_never_the_engine() {
+    let nas = Nas::with(GOOD);
+    let depot = nas.path("depot");
+    let a_month_ago = UnixSeconds::new(now().seconds() - 30 * 86_400);
+    init_at(&depot, 1, a_month_ago);
+    let town = Town { nas, depot };
+    town.trusts(&town.depot);
+    let served = Served::from(&town.depot);
+    town.nas.start();
+    let running = town.nas.daemon_processes();
+    let said = town.check(&served.url);
+    assert!(said.contains("metadata expired on"), "{said}");
+    assert!(said.contains("Nothing stops working; only updates wait"), "{said}");
+    // The engine runs on, and starts again as it always did.
+    assert_eq!(town.nas.daemon_processes(), running);
+    town.nas.expect_code("status", 0);
+    town.nas.expect_code("stop", 0);
+    town.nas.start();
+    town.nas.expect_code("status", 0);
+    // And once somebody renews the depot, updates go on.
+    supervisor_depot::renew(&town.depot, now()).unwrap();
+    let said = town.check(&served.url);
+    assert!(!said.contains("expired") && !said.contains("not believed"), "{said}");
+    town.nas.expect_code("stop", 0);
+}
+
+#[test]
+fn attack_25_a_second_check_at_once_says_so_and_changes_nothing() {
+    let town = Town::with_an_empty_depot();
+    town.trusts(&town.depot);
+    let served = Served::from(&town.depot);
+    town.check(&served.url);
+    let lock = std::fs::File::open(town.nas.var().join("trust/lock")).unwrap();
+    lock.lock().unwrap();
+    let answer = town.nas.run(&["update", "check", "--depot", &served.url]);
+    assert_eq!(answer.code, 11, "{}", answer.said);
+    assert!(answer.said.contains("another check for updates is running"), "{}", answer.said);
+    drop(lock);
+    town.check(&served.url);
 }
 
 #[test]

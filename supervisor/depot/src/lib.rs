@@ -42,7 +42,7 @@ pub use error::DepotError;
 pub use metadata::{KeysReport, RoleReport, Seeds};
 pub use publish::{Published, init, keys, publish, renew, shelves, withdraw};
 pub use rotation::{
-    Changed, Dice, KeyChange, Means, change_keys, make_spare, plan, publish_spare, warnings,
+    Changed, Dice, KeyChange, Means, change_keys, days_left, make_spare, plan, publish_spare, warnings,
 };
 pub use server::{ServeSettings, serve};
 pub use shelves::{Channel, Item, Shelves};

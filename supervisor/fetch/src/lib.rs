@@ -17,6 +17,10 @@ const SILENCE_SECONDS_MAX: u64 = 30;
 /// A file of somebody else's may be so many redirects away.
 const REDIRECTS_MAX: usize = 5;
 
+/// Who sends less than this, on average, is not waited for: a depot that sends a byte now and then
+/// must not hold an update for ever. A modem is faster.
+const BYTES_PER_SECOND_MIN: u64 = 1024;
+
 /// Why nothing came of it.
 ///
 /// `Display` is the fact in one line; [`FetchError::remedy`] what to do about it.
@@ -40,6 +44,14 @@ pub enum FetchError {
         /// The answer.
         status: reqwest::StatusCode,
     },
+    /// The file came more slowly than anything that is worth waiting for.
+    #[error("{address} did not come within {} seconds", limit.as_secs())]
+    Slow {
+        /// What was asked for.
+        address: String,
+        /// How long it might have taken.
+        limit: Duration,
+    },
     /// There is no network to use.
     #[error("cannot use the network")]
     Setup(#[source] reqwest::Error),
@@ -55,7 +67,7 @@ impl FetchError {
     /// What to do about it, if anything is known to help.
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
-            Self::Network { .. } => {
+            Self::Network { .. } | Self::Slow { .. } => {
                 Some("check the depot's address and this NAS's network, then try again")
             }
             Self::Status { .. } => {
@@ -72,13 +84,44 @@ impl FetchError {
 pub struct Source {
     http: reqwest::Client,
     base: String,
+    patience: Patience,
+}
+
+/// How long a file may take: a while for whoever is slow to begin, and then by its length.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    begin: Duration,
+    bytes_per_second_min: u64,
+}
+
+impl Patience {
+    const ORDINARY: Self = Self {
+        begin: Duration::from_secs(2 * SILENCE_SECONDS_MAX),
+        bytes_per_second_min: BYTES_PER_SECOND_MIN,
+    };
+
+    fn limit(self, bytes: u64) -> Duration {
+        self.begin + Duration::from_secs(bytes / self.bytes_per_second_min)
+    }
+
+    /// The work's answer, unless it takes longer than so many bytes may.
+    async fn with<T>(
+        self,
+        bytes: u64,
+        address: &str,
+        work: impl Future<Output = Result<T, FetchError>>,
+    ) -> Result<T, FetchError> {
+        let limit = self.limit(bytes);
+        let slow = || FetchError::Slow { address: address.to_owned(), limit };
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(slow()))
+    }
 }
 
 impl Source {
     /// The files below the address `base`, such as `http://HOST/metadata`.
     pub fn at(base: &str) -> Result<Self, FetchError> {
         let http = client(base.starts_with("http://"), reqwest::redirect::Policy::none())?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), patience: Patience::ORDINARY })
     }
 
     /// Runs the client's workflow to its end. What is to be kept is kept before the next step.
@@ -100,16 +143,21 @@ impl Source {
     /// `bytes_max` bytes and one piece of the stream.
     async fn fetch(&self, request: &Request) -> Result<Option<Vec<u8>>, FetchError> {
         let address = format!("{}/{}", self.base, request.name);
-        let cannot = |cause| network(&address, cause);
-        let mut response = self.http.get(&address).send().await.map_err(cannot)?;
+        let bytes_max = u64::from(request.bytes_max);
+        self.patience.with(bytes_max, &address, self.read(&address, bytes_max)).await
+    }
+
+    async fn read(&self, address: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, FetchError> {
+        let cannot = |cause| network(address, cause);
+        let mut response = self.http.get(address).send().await.map_err(cannot)?;
         if response.status() == reqwest::StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        checked(&address, &response)?;
+        checked(address, &response)?;
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(cannot)? {
             bytes.extend_from_slice(&chunk);
-            if bytes.len() as u64 > u64::from(request.bytes_max) {
+            if bytes.len() as u64 > bytes_max {
                 break;
             }
         }
@@ -139,7 +187,8 @@ impl Source {
     ) -> Result<(), FetchError> {
         let path = target_path(name, file, consistent_snapshot);
         let address = format!("{}/{path}", self.base);
-        rest_of(&self.http, &address, (name, file), kept, sink).await
+        let work = rest_of(&self.http, &address, (name, file), kept, sink);
+        self.patience.with(file.length, &address, work).await
     }
 }
 
@@ -153,7 +202,8 @@ pub async fn fetch_anywhere(
 ) -> Result<(), FetchError> {
     let policy = reqwest::redirect::Policy::limited(REDIRECTS_MAX);
     let http = client(address.starts_with("http://"), policy)?;
-    rest_of(&http, address, what, kept, sink).await
+    let work = rest_of(&http, address, what, kept, sink);
+    Patience::ORDINARY.with(what.1.length, address, work).await
 }
 
 async fn rest_of(
@@ -234,7 +284,7 @@ fn target_path(name: &str, file: &TargetFile, consistent_snapshot: bool) -> Stri
         path.push('/');
     }
     if consistent_snapshot {
-        path.push_str(&hex::encode(file.sha256));
+        path.push_str(&file.hash.to_hex());
         path.push('.');
     }
     path.push_str(&quoted(last));
@@ -262,10 +312,60 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use supervisor_trust::FileHash;
+
+    /// A depot that sends one byte at a time, now and then, and never ends.
+    fn dribbling() -> String {
+        use std::io::Read;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let mut sent = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+            while sent.is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+                sent = stream.write_all(b" ");
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn attack_7_a_depot_that_sends_a_byte_now_and_then_does_not_hold_an_update_for_ever() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let impatient =
+            Patience { begin: Duration::from_millis(300), bytes_per_second_min: 1 << 20 };
+        runtime.block_on(async {
+            let mut source = Source::at(&dribbling()).unwrap();
+            source.patience = impatient;
+            let request = Request {
+                name: "timestamp.json".to_owned(),
+                bytes_max: 4096,
+                may_be_missing: false,
+            };
+            let error = source.fetch(&request).await.unwrap_err();
+            assert!(matches!(error, FetchError::Slow { .. }), "{error}");
+            assert!(error.remedy().is_some());
+
+            let mut source = Source::at(&dribbling()).unwrap();
+            source.patience = impatient;
+            let hash = FileHash::Sha256([0; 32]);
+            let file = TargetFile { length: 1 << 20, hash, custom: None };
+            let error = source.download("a", &file, true, &mut Vec::new()).await.unwrap_err();
+            assert!(matches!(error, FetchError::Slow { .. }), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_long_file_may_take_long_and_a_short_one_may_not() {
+        assert_eq!(Patience::ORDINARY.limit(0).as_secs(), 60);
+        assert_eq!(Patience::ORDINARY.limit(1 << 30).as_secs(), 60 + (1 << 20));
+    }
 
     #[test]
     fn a_files_address_carries_its_hash_and_no_letter_that_means_something_else() {
-        let file = TargetFile { length: 1, sha256: [0xab; 32], custom: None };
+        let file = TargetFile { length: 1, hash: FileHash::Sha256([0xab; 32]), custom: None };
         let hash = "ab".repeat(32);
         for (name, path) in [
             ("a.spk", format!("{hash}.a.spk")),

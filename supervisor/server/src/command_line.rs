@@ -123,6 +123,21 @@ pub enum KeysAction {
         /// Sign nothing; fail when something ends soon
         #[arg(long)]
         check: bool,
+        /// Tell the keepers by mail what ends soon or went wrong, by the settings in this file
+        #[arg(long, value_name = "FILE")]
+        mail: Option<PathBuf>,
+    },
+    /// Meet a served depot as its clients will in the days to come
+    Canary {
+        /// The depot's address
+        #[arg(long, value_name = "URL")]
+        url: String,
+        /// The root that clients were given: conf/depot.pub, the oldest that is still in use
+        #[arg(long, value_name = "FILE")]
+        root_key: PathBuf,
+        /// Days ahead on which it must be believed; once for each [default: 0, 1, 7, 14]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(0..=3660))]
+        days: Vec<u32>,
     },
     /// Sign the next root in advance, for the day the root's keys are lost
     Spare {

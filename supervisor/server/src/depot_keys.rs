@@ -1,7 +1,9 @@
 //! `keys …`: who may sign for a depot, and is the year ahead covered.
 
+use crate::canary;
 use crate::command_line::{KeysAction, KeysAtHand};
 use crate::depot::clock;
+use crate::mail::Mail;
 use crate::problem::{Problem, Result};
 use std::path::Path;
 use supervisor_depot::{Changed, KeyChange, Means};
@@ -28,7 +30,15 @@ pub fn run(action: KeysAction) -> Result<()> {
             change(role, &KeyChange::Remove { keyid, threshold }, &hand)
         }
         KeysAction::Plan { root } => plan(&root),
-        KeysAction::Renew { root, check } => renew(&root, check),
+        KeysAction::Renew { root, check, mail } => {
+            let mail = mail.as_deref().map(Mail::open).transpose()?;
+            let done = renew(&root, check);
+            tell_by_mail(mail.as_ref(), &root, done)
+        }
+        KeysAction::Canary { url, root_key, days } => {
+            let days = if days.is_empty() { canary::DAYS.to_vec() } else { days };
+            canary::run(&canary::Asked { url: &url, root: &root_key, days: &days }, clock())
+        }
         KeysAction::Spare { publish, hand } => spare(publish, &hand),
     }
 }
@@ -126,23 +136,67 @@ fn remedy(gap: &coverage::Gap) -> String {
     }
 }
 
+/// What a run of the renewal found: whether it failed, and what ends soon all the same.
+struct Renewal {
+    failed: Option<Problem>,
+    warnings: Vec<(Role, u64)>,
+}
+
 /// Renews, unless it is only to look; then says what ends soon all the same, each in a line.
-fn renew(root: &Path, check: bool) -> Result<()> {
-    if !check {
-        supervisor_depot::renew(root, clock())?;
-    }
-    let warnings = supervisor_depot::warnings(root, clock())?;
+fn renew(root: &Path, check: bool) -> Renewal {
+    let renewed = if check { Ok(()) } else { supervisor_depot::renew(root, clock()) };
+    let warned = supervisor_depot::warnings(root, clock());
+    let (warnings, unread) = match warned {
+        Ok(warnings) => (warnings, None),
+        Err(error) => (Vec::new(), Some(Problem::from(error))),
+    };
     for (role, days) in &warnings {
-        eprintln!("holdfast-depot: warning: the {role} signature ends in {days} days");
+        eprintln!("holdfast-depot: warning: {}", ends_soon(*role, *days));
     }
-    match warnings.first() {
-        Some((role, days)) if check => {
-            let fact = format!("the {role} signature ends in {days} days and nothing renews it");
-            Err(Problem::new(fact).remedy(
-                "run `depot keys renew` daily with the keys in the depot's folder; `depot keys \
+    let failed = match (renewed, warnings.first()) {
+        (Err(error), _) => Some(Problem::from(error)),
+        (Ok(()), Some((role, days))) if check => {
+            let fact = format!("{} and nothing renews it", ends_soon(*role, *days));
+            Some(Problem::new(fact).remedy(
+                "run `holdfast-depot keys renew` daily with the keys in the depot's folder; `keys \
                  plan` names what is missing",
             ))
         }
+        _ => unread,
+    };
+    Renewal { failed, warnings }
+}
+
+fn ends_soon(role: Role, days: u64) -> String {
+    format!("the {role} signature ends in {days} days")
+}
+
+/// Writes to the keepers, if there is something they must know, and ends as the renewal did. That
+/// the mail could not be sent is said too, and is a failure of its own.
+fn tell_by_mail(mail: Option<&Mail>, root: &Path, done: Renewal) -> Result<()> {
+    let mut text: String =
+        done.warnings.iter().map(|(role, days)| ends_soon(*role, *days) + ".\n").collect();
+    if let Some(problem) = &done.failed {
+        text.push_str(&format!("\n{}\n", problem.for_people()));
+    }
+    let sent = match mail {
+        Some(mail) if !text.is_empty() => {
+            let what = if done.failed.is_some() { "needs its keeper" } else { "ends soon" };
+            let text = format!(
+                "The depot in {} says:\n\n{text}\nUntil it ends nothing changes for anybody; after \
+                 that, updates wait. What is installed goes on working.\n",
+                root.display()
+            );
+            mail.send(&format!("Depot: a signature {what}"), &text)
+        }
         _ => Ok(()),
+    };
+    match (done.failed, sent) {
+        (Some(problem), Err(unsent)) => {
+            eprintln!("holdfast-depot: {}", unsent.for_people());
+            Err(problem)
+        }
+        (Some(problem), Ok(())) => Err(problem),
+        (None, sent) => sent,
     }
 }

@@ -9,9 +9,11 @@
 //! **Not here:** what a depot is (`supervisor-depot`), what a signature is worth
 //! (`supervisor-trust`), anything of a NAS.
 
+mod canary;
 mod command_line;
 mod depot;
 mod depot_keys;
+mod mail;
 mod problem;
 
 use clap::Parser;

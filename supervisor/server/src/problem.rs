@@ -8,7 +8,7 @@ pub struct Problem {
     fact: String,
     remedy: Option<String>,
     cause: Option<Box<dyn Error + Send + Sync>>,
-    /// The exit code: 1 failed, 2 wrong use.
+    /// The exit code: 1 failed, 2 wrong use, 11 locked.
     pub code: u8,
 }
 
@@ -57,7 +57,11 @@ impl Problem {
 impl From<supervisor_depot::DepotError> for Problem {
     fn from(error: supervisor_depot::DepotError) -> Self {
         let remedy = error.remedy();
-        let problem = Self::new("the depot cannot do that").because(error);
+        let is_locked = matches!(error, supervisor_depot::DepotError::Busy { .. });
+        let mut problem = Self::new("the depot cannot do that").because(error);
+        if is_locked {
+            problem.code = 11;
+        }
         match remedy {
             Some(remedy) => problem.remedy(remedy),
             None => problem,

@@ -24,7 +24,8 @@ const ARROWS: [(&str, &str, &str); 25] = [
     ("supervisor-agent", "supervisor-depot", "its tests open a depot to be updated from"),
     ("supervisor-server", "supervisor-depot", "its commands are that room's, with flags"),
     ("supervisor-server", "supervisor-trust", "a command names a role, and a plan its gap"),
-    ("tests-conformance", "supervisor-trust", "the client under test, and what signs for it"),
+    ("supervisor-server", "supervisor-fetch", "its canary asks a depot as every client does"),
+    ("tests-conformance", "supervisor-trust", "the client under test"),
     ("tests-conformance", "supervisor-fetch", "the client fetches as the supervisor does"),
     ("tests-stories", "tests-support", "stories speak its words"),
     (

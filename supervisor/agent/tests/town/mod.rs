@@ -21,9 +21,14 @@ pub fn now() -> UnixSeconds {
 
 /// An empty depot with keys of its own.
 pub fn init(root: &Path, seed: u8) {
+    init_at(root, seed, now());
+}
+
+/// The same, made at another time.
+pub fn init_at(root: &Path, seed: u8, made: UnixSeconds) {
     let of = |role: u8| [seed * 4 + role; 32];
     let seeds = Seeds { root: of(0), targets: of(1), snapshot: of(2), timestamp: of(3) };
-    supervisor_depot::init(root, &seeds, now()).unwrap();
+    supervisor_depot::init(root, &seeds, made).unwrap();
 }
 
 /// A depot that is served until it is dropped.

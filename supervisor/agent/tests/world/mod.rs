@@ -13,8 +13,11 @@ pub const PACKAGE: &str = "sleepy";
 /// A daemon that is ready at once and ends when asked.
 pub const GOOD: &str = "echo >&3; exec 3>&-; exec sleep 1000";
 
-/// Keys that make waits short.
-pub const QUICK: &str = "ready = \"descriptor\"\nready_seconds_max = 5\nstop_seconds_max = 1\n";
+/// Keys that make a stop short, and give a start the time a busy computer takes.
+pub const QUICK: &str = "ready = \"descriptor\"\nready_seconds_max = 120\nstop_seconds_max = 1\n";
+
+/// What takes longer waits for something it must not wait for, however busy the computer is.
+pub const SOON_SECONDS: f64 = 60.0;
 
 pub struct Nas {
     place: tempfile::TempDir,
@@ -161,6 +164,26 @@ impl Nas {
         self.run(&["service", verb])
     }
 
+    /// How long the processor works for so many runs of a command. However much else the computer
+    /// does, that stays about the same.
+    pub fn processor_seconds(&self, arguments: &[&str], runs: u32) -> f64 {
+        let command = self.command(arguments);
+        let script = format!("for run in $(seq {runs}); do \"$@\" >/dev/null; done\ntimes");
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &script, "sh"]).arg(command.get_program()).args(command.get_args());
+        shell.env_clear().env("PATH", "/usr/bin:/bin");
+        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let said = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+        // The second line is about children: 0m0.040s 0m0.020s.
+        let of_children = said.lines().nth(1).expect(&said);
+        let seconds = |time: &str| -> f64 {
+            let (minutes, seconds) = time.split_once('m').expect(time);
+            let seconds: f64 = seconds.trim_end_matches('s').parse().unwrap();
+            minutes.parse::<f64>().unwrap() * 60.0 + seconds
+        };
+        of_children.split_whitespace().map(seconds).sum()
+    }
+
     /// Runs a script with DSM's word for what is going on, and expects it to succeed.
     pub fn hook(&mut self, name: &str, status: &str) -> Answer {
         let answer = self.try_hook(name, status, &[]);
@@ -274,7 +297,7 @@ impl Nas {
             else {
                 continue;
             };
-            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let environment = environment_of(&entry.path());
             if environment.split(|byte| *byte == 0).any(|pair| pair == mark.as_bytes()) {
                 found.push(pid);
             }
@@ -317,6 +340,19 @@ impl Nas {
 
     pub fn start(&self) {
         self.expect_code("start", 0);
+    }
+}
+
+/// The environment of a process. One that just becomes another program has none for a moment, as
+/// those that are no programs never have.
+fn environment_of(process: &Path) -> Vec<u8> {
+    loop {
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        let is_program = || fs::read_link(process.join("exe")).is_ok();
+        let has_arguments = || fs::read(process.join("cmdline")).is_ok_and(|all| !all.is_empty());
+        if !environment.is_empty() || !is_program() || has_arguments() {
+            return environment;
+        }
     }
 }
 

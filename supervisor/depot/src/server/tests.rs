@@ -297,7 +297,7 @@ fn tuf_clients_find_packages_under_their_hash_and_metadata_by_version() {
         client.answer(found.as_deref()).unwrap();
     }
     let targets = &client.verified().unwrap().targets.targets;
-    assert_eq!(targets[&item.file.replace("-1-dsm7", "-2-dsm7")].sha256.len(), 32);
+    assert_eq!(targets[&item.file.replace("-1-dsm7", "-2-dsm7")].hash.to_hex().len(), 64);
 }
 
 #[test]
