@@ -12,6 +12,7 @@ use crate::info::Info;
 use crate::manifest::Manifest;
 use crate::payload::{Packed, pack};
 use crate::platform::Target;
+use crate::sources::read;
 pub use crate::sources::{BuildError, Sources};
 use crate::tarball::Tarball;
 use crate::{conf, pages};
@@ -26,9 +27,6 @@ const REPLACING: [&str; 2] = ["prereplace", "postreplace"];
 
 /// A hook nobody wrote: DSM 7 wants it to be there (error 261).
 const IDLE_HOOK: &str = "#!/bin/sh\nexit 0\n";
-
-/// A script, wizard or licence larger than this is refused, in bytes.
-const TEXT_BYTES_MAX: u64 = 1 << 20;
 
 /// A package that was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +68,7 @@ pub fn build_with(
     }
     fs::create_dir_all(into).map_err(|cause| BuildError::Write { path: into.into(), cause })?;
     let mut packed = pack(sources, target, into, threads)?;
-    let icon = read_icon(sources)?;
+    let icon = sources.icon()?;
     generations
         .iter()
         .map(|dsm| {
@@ -240,23 +238,6 @@ fn write(
     let bytes = partial.as_file().metadata().map_err(failed)?.len();
     partial.persist(&path).map_err(|error| failed(error.error))?;
     Ok((path, bytes))
-}
-
-fn read_icon(sources: &Sources<'_>) -> Result<Icon, BuildError> {
-    let path = sources.folder.join(&sources.manifest.icon);
-    Icon::decode(&read(&path)?).map_err(|cause| BuildError::Icon { path, cause })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
-    let unreadable = |cause| BuildError::Read { path: path.into(), cause };
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(BuildError::NotAFile { path: path.into() });
-    }
-    if metadata.len() > TEXT_BYTES_MAX {
-        return Err(BuildError::TooLarge { path: path.into(), bytes: metadata.len() });
-    }
-    fs::read(path).map_err(unreadable)
 }
 
 /// The files directly in a folder, by name; hidden ones, an editor's or a Mac's, are passed over.

@@ -22,6 +22,9 @@ pub const DAEMON_FILE: &str = "conf/daemon.toml";
 /// Where what the NAS must fetch is listed.
 pub const DOWNLOAD_FILE: &str = "conf/download.toml";
 
+/// Width and height of the icons DSM's desktop asks for, in pixels.
+const DESKTOP_PIXELS: [u32; 7] = [16, 24, 32, 48, 64, 72, 256];
+
 /// Folders are followed to this depth and no further.
 const FOLDERS_DEEP_MAX: usize = 40;
 
@@ -40,7 +43,7 @@ pub struct Packed {
 enum Item {
     Folder,
     File { source: PathBuf, mode: u32, bytes: u64 },
-    Made { content: String },
+    Made { content: Vec<u8> },
     Symlink { link: String },
 }
 
@@ -76,7 +79,7 @@ fn write<W: Write>(tarball: &mut Tarball<W>, path: &str, item: &Item) -> Result<
         Item::Symlink { link } => tarball.symlink(path, link).map_err(failed).map(|()| 0),
         Item::Made { content } => {
             let bytes = content.len() as u64;
-            tarball.file(path, 0o644, bytes, &mut content.as_bytes()).map_err(failed)?;
+            tarball.file(path, 0o644, bytes, &mut &content[..]).map_err(failed)?;
             Ok(bytes)
         }
         Item::File { source, mode, bytes } => {
@@ -103,7 +106,7 @@ fn gather(sources: &Sources<'_>, target: Target) -> Result<BTreeMap<String, Item
     if let Some(daemon) = &sources.manifest.daemon {
         let mut table = toml::Table::new();
         table.insert("daemon".into(), daemon.clone().into());
-        insert(&mut items, DAEMON_FILE, Item::Made { content: table.to_string() })?;
+        insert(&mut items, DAEMON_FILE, Item::Made { content: table.to_string().into() })?;
     }
     let downloads: Vec<&Download> = sources.manifest.downloads_of(target).collect();
     if !downloads.is_empty() {
@@ -112,10 +115,19 @@ fn gather(sources: &Sources<'_>, target: Target) -> Result<BTreeMap<String, Item
             path: DOWNLOAD_FILE.into(),
             cause: io::Error::other(cause),
         })?;
-        insert(&mut items, DOWNLOAD_FILE, Item::Made { content })?;
+        insert(&mut items, DOWNLOAD_FILE, Item::Made { content: content.into() })?;
     }
     if let Some(content) = conf::port_file(sources.manifest) {
+        let content = content.into();
         insert(&mut items, &conf::port_file_path(sources.manifest), Item::Made { content })?;
+    }
+    if let Some(folder) = &sources.manifest.desktop_icons {
+        let icon = sources.icon()?;
+        for pixels in DESKTOP_PIXELS {
+            let content = icon.scaled(pixels).encode();
+            let path = format!("{folder}/icon_{pixels}.png");
+            insert(&mut items, &path, Item::Made { content })?;
+        }
     }
     Ok(items)
 }

@@ -1,11 +1,11 @@
 //! What a build starts from, and why one can fail: what the payload and the package share.
 
 use crate::dsm::Dsm;
-use crate::icon::IconError;
+use crate::icon::{Icon, IconError};
 use crate::manifest::Manifest;
 use crate::platform::Target;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// Where everything comes from.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,30 @@ pub struct Sources<'a> {
     pub folder: &'a Path,
     /// What `{programs}` stands for.
     pub programs: &'a Path,
+}
+
+impl Sources<'_> {
+    /// The picture every icon is made from.
+    pub fn icon(&self) -> Result<Icon, BuildError> {
+        let path = self.folder.join(&self.manifest.icon);
+        Icon::decode(&read(&path)?).map_err(|cause| BuildError::Icon { path, cause })
+    }
+}
+
+/// A script, wizard, icon or licence larger than this is refused, in bytes.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
+
+/// A small file, whole.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
+    let unreadable = |cause| BuildError::Read { path: path.into(), cause };
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(BuildError::NotAFile { path: path.into() });
+    }
+    if metadata.len() > TEXT_BYTES_MAX {
+        return Err(BuildError::TooLarge { path: path.into(), bytes: metadata.len() });
+    }
+    fs::read(path).map_err(unreadable)
 }
 
 /// Why a package could not be built.

@@ -28,6 +28,9 @@ const WORKERS: [&str; 18] = [
 /// Workers DSM 7 keeps for packages Synology signed.
 const RESTRICTED_WORKERS: [&str; 3] = ["sysnotify", "certificate-config", "service-cfg"];
 
+/// Accounts every DSM has.
+const PEOPLE: [&str; 5] = ["root", "admin", "guest", "http", "nobody"];
+
 /// Files of one worker that are looked for in the payload.
 const WORKER_FILES_MAX: usize = 100;
 
@@ -76,6 +79,21 @@ fn privilege(report: &mut Report<'_>) {
             report.refused(ONLY_7, "privilege-tool", sentence, remedy);
         }
     }
+    let tools = privilege["tool"].as_array().into_iter().flatten().take(WORKER_FILES_MAX);
+    for path in tools.filter_map(|tool| tool["relpath"].as_str()) {
+        if package.payload_entry(path).is_none() {
+            let sentence =
+                format!("conf/privilege names `{path}`, which package.tgz does not hold");
+            let remedy = "name it relative to target/, or leave it out (error 313)";
+            report.refused(SINCE_6, "privilege-file", sentence, remedy);
+        }
+    }
+    let user = privilege["username"].as_str().unwrap_or(package.info.package());
+    if PEOPLE.contains(&user) {
+        let sentence = format!("the package's user is `{user}`, an account DSM has already");
+        let remedy = "give it a name of its own; removing the package may remove the account";
+        report.refused(SINCE_6, "privilege-user", sentence, remedy);
+    }
     if privilege["join-groupname"] == "administrators" {
         let sentence = "conf/privilege joins the administrators (error 319)";
         report.refused(ONLY_7, "privilege-group", sentence, "join no group, or `http`");
@@ -117,8 +135,46 @@ fn resource(report: &mut Report<'_>) {
             }
         }
     }
+    shares(report, &workers);
+    let is_unit = |path: &str| path.starts_with("conf/systemd/pkguser-");
+    if workers.contains_key("systemd-user-unit")
+        && !package.members.iter().any(|member| is_unit(&member.head.path))
+    {
+        let sentence = "systemd-user-unit has no conf/systemd/pkguser-….service to start";
+        report.refused(ONLY_7, "resource-unit", sentence, "add the unit, or leave it out");
+    }
     if report.dsm == crate::dsm::Dsm::Five {
         let sentence = "DSM 5 knows no conf/resource and passes over it";
         report.advice(ALL, "resource", sentence, "do in the scripts what it was for");
+    }
+}
+
+/// A share given to a user who is not the package's is given to nobody, without a word.
+fn shares(report: &mut Report<'_>, workers: &serde_json::Map<String, Value>) {
+    let package = report.package;
+    let Some(wanted) = workers.get("data-share") else { return };
+    let Some(shares) = wanted["shares"].as_array() else {
+        let remedy = "write {\"shares\":[{\"name\":\"x\",\"permission\":{\"rw\":[\"USER\"]}}]}";
+        report.refused(SINCE_6, "resource-share", "data-share lists no shares", remedy);
+        return;
+    };
+    let privilege = package.content("conf/privilege").unwrap_or_default();
+    let privilege: Value = serde_json::from_slice(privilege).unwrap_or_default();
+    let user = privilege["username"].as_str().unwrap_or(package.info.package());
+    for share in shares.iter().take(WORKER_FILES_MAX) {
+        let lists = ["ro", "rw"].iter().filter_map(|how| share["permission"][how].as_array());
+        let users: Vec<&str> = lists.flatten().filter_map(Value::as_str).collect();
+        if !share["name"].is_string() {
+            let remedy = "write {\"name\":\"x\",\"permission\":{\"rw\":[\"USER\"]}}";
+            report.refused(SINCE_6, "resource-share", "a share has no name", remedy);
+        } else if !users.is_empty() && !users.contains(&user) {
+            let sentence = format!(
+                "data-share gives `{}` to {}, not to the package's user {user}",
+                share["name"].as_str().unwrap_or_default().chars().take(60).collect::<String>(),
+                users.join(", ").chars().take(60).collect::<String>(),
+            );
+            let remedy = "name the user of conf/privilege, or the package's own name";
+            report.advice(SINCE_6, "resource-share-user", sentence, remedy);
+        }
     }
 }

@@ -90,7 +90,10 @@ fn oldest_dsm(report: &mut Report<'_>) {
         let remedy = "its major number must be that of the DSM it is installed on: 5, 6 or 7";
         report.refused(ALL, "os-min-ver", sentence, remedy);
     }
-    if let Some(newest) = info.os_max() {
+    if info.os_max().zip(info.os_min()).is_some_and(|(newest, oldest)| newest < oldest) {
+        let sentence = "INFO's os_max_ver is older than its os_min_ver: it installs nowhere";
+        report.refused(ALL, "os-max-below-min", sentence, "leave os_max_ver out");
+    } else if let Some(newest) = info.os_max() {
         let sentence =
             format!("INFO's os_max_ver {newest}: after a DSM update it installs no more");
         report.advice(ALL, "os-max-ver", sentence, "leave os_max_ver out unless it must be");

@@ -5,12 +5,41 @@ use crate::archive::Kind;
 use crate::dsm::{Dsm, SCRIPTS};
 use crate::icon::{LARGE_PIXELS, size_of_png};
 use crate::read::Member;
+use crate::signature::State;
+use serde_json::Value;
 
 pub(super) fn check(report: &mut Report<'_>) {
     names(report);
     scripts(report);
     icons(report);
     wizards(report);
+    texts(report);
+}
+
+/// The licence, which is shown, and the signature, which may be believed.
+fn texts(report: &mut Report<'_>) {
+    let package = report.package;
+    if package.license().is_some_and(|text| std::str::from_utf8(text).is_err()) {
+        let sentence = "LICENSE is not UTF-8 text";
+        report.advice(
+            ALL,
+            "license-text",
+            sentence,
+            "save it as UTF-8; the page shows it as it is",
+        );
+    }
+    let state = State::of(package);
+    if state == State::Unreadable {
+        let remedy = "sign it again with `spk sign`, or remove the member";
+        report.refused(UP_TO_6, "signature", state.sentence(), remedy);
+    }
+    if let Some(last) = package.members.last()
+        && state != State::Unsigned
+        && last.head.path != crate::signature::MEMBER
+    {
+        let sentence = format!("`{}` comes after the signature", last.head.path);
+        report.advice(UP_TO_6, "signature-place", sentence, "sign it as the last step");
+    }
 }
 
 fn names(report: &mut Report<'_>) {
@@ -38,6 +67,16 @@ fn names(report: &mut Report<'_>) {
     if let Some(path) = first(&|member| member.head.owner != 0) {
         let sentence = format!("`{path}` belongs to a user's number, not to root");
         report.advice(ALL, "owner", sentence, "pack with --owner=0 --group=0");
+    }
+    for folder in ["conf", "WIZARD_UIFILES"] {
+        let below = format!("{folder}/");
+        if first(&|member| member.head.path.starts_with(&below)).is_some()
+            && report.package.member(folder).is_none()
+        {
+            let sentence = format!("the folder `{folder}` has no entry of its own");
+            let remedy = "pack the folder, not only its files: servers look for the entry";
+            report.advice(ALL, "folder-entry", sentence, remedy);
+        }
     }
     let is_odd = |kind| !matches!(kind, Kind::File | Kind::Directory);
     if let Some(path) = first(&|member| is_odd(member.head.kind)) {
@@ -142,12 +181,44 @@ fn wizards(report: &mut Report<'_>) {
                 let sentence = format!("the wizard {name} has mode {:o}", member.head.mode);
                 report.refused(ALL, "wizard-not-executable", sentence, "give it mode 0755");
             }
-        } else if name.contains("_uifile")
-            && serde_json::from_slice::<Vec<serde_json::Value>>(content).is_err()
-        {
-            let sentence = format!("the wizard {name} is not a JSON list of steps");
-            let remedy = "correct it with a JSON checker; DSM says \"invalid file format\"";
-            report.refused(ALL, "wizard-json", sentence, remedy);
+            if !content.starts_with(b"#!") {
+                let sentence = format!("the wizard {name} does not start with #!");
+                report.refused(ALL, "wizard-shebang", sentence, "let its first line be #!/bin/sh");
+            }
+        } else if name.contains("_uifile") {
+            wizard_steps(report, name, content);
+        }
+    }
+}
+
+/// Kinds of questions DSM's wizards know.
+const ITEM_TYPES: [&str; 5] = ["singleselect", "multiselect", "textfield", "password", "combobox"];
+
+/// Questions of one wizard that are looked at.
+const ITEMS_MAX: usize = 200;
+
+fn wizard_steps(report: &mut Report<'_>, name: &str, content: &[u8]) {
+    let Ok(steps) = serde_json::from_slice::<Vec<Value>>(content) else {
+        let sentence = format!("the wizard {name} is not a JSON list of steps");
+        let remedy = "correct it with a JSON checker; DSM says \"invalid file format\"";
+        report.refused(ALL, "wizard-json", sentence, remedy);
+        return;
+    };
+    let items = steps.iter().filter_map(|step| step["items"].as_array()).flatten();
+    for item in items.take(ITEMS_MAX) {
+        let kind = item["type"].as_str();
+        if let Some(kind) = kind.filter(|kind| !ITEM_TYPES.contains(kind)) {
+            let kind: String = kind.chars().take(40).collect();
+            let sentence = format!("the wizard {name} asks with `{kind}`, which DSM does not know");
+            let remedy = "use singleselect, multiselect, textfield, password or combobox";
+            report.advice(ALL, "wizard-type", sentence, remedy);
+        }
+        let subitems = item["subitems"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_keyed = |subitem: &Value| subitem["key"].as_str().is_some_and(|key| !key.is_empty());
+        if kind.is_some() && (subitems.is_empty() || !subitems.iter().all(is_keyed)) {
+            let sentence = format!("the wizard {name} asks for something without a key");
+            let remedy = "give each of its subitems a key: the answer's environment variable";
+            report.advice(ALL, "wizard-key", sentence, remedy);
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod conf;
 mod info;
+mod keys;
 mod members;
 mod payload;
 
@@ -68,6 +69,7 @@ pub fn findings(package: &Package) -> Vec<Finding> {
     let dsm = package.info.os_min().and_then(|oldest| oldest.dsm()).unwrap_or(Dsm::Seven);
     let mut report = Report { package, dsm, findings: Vec::new() };
     info::check(&mut report);
+    keys::check(&mut report);
     members::check(&mut report);
     conf::check(&mut report);
     payload::check(&mut report);

@@ -42,6 +42,10 @@ fn modes(report: &mut Report<'_>) {
                 let sentence = format!("target/{path} is setuid or setgid, mode {mode:o}");
                 report.advice(ALL, "setuid", sentence, "give it 0755; DSM 7 takes the bit away");
             }
+            Kind::File if entry.machine.is_some() && is_program(path) && mode & 0o111 == 0 => {
+                let sentence = format!("the program target/{path} has mode {mode:o}");
+                report.advice(ALL, "program-mode", sentence, "give it 0755, or nothing starts it");
+            }
             Kind::Symlink
                 if !link_stays_inside(path, entry.head.link.as_deref().unwrap_or_default()) =>
             {
@@ -56,6 +60,11 @@ fn modes(report: &mut Report<'_>) {
             _ => {}
         }
     }
+}
+
+/// Whether a path is where programs are.
+fn is_program(path: &str) -> bool {
+    path.starts_with("bin/") || path.starts_with("sbin/")
 }
 
 /// Programs for a processor that none of the package's platforms has.

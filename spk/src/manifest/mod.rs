@@ -75,6 +75,8 @@ pub struct Manifest {
     pub firewall: Vec<Firewall>,
     /// The icon's PNG, relative to the manifest.
     pub icon: String,
+    /// Where the desktop's icons go, relative to `target/`.
+    pub desktop_icons: Option<String>,
     /// Names other than the package's own for its user and group.
     pub privilege: Privilege,
     /// Workers of DSM 6 and later: the object of `conf/resource`.
@@ -174,6 +176,7 @@ impl Manifest {
             shares: written.share,
             firewall: written.firewall,
             icon: written.icon.file,
+            desktop_icons: written.icon.desktop,
             privilege: written.privilege,
             resources: written.resources,
             port: written.port,

@@ -37,6 +37,11 @@ const DOWNLOAD_BYTES_MAX: u64 = 4 << 30;
 pub(super) fn check(manifest: &Manifest) -> Checked {
     names(manifest)?;
     manifest.payload.iter().try_for_each(payload)?;
+    let desktop = manifest.desktop_icons.as_ref();
+    if let Some(folder) = desktop.filter(|to| inner_path(to).is_none_or(|path| path != **to)) {
+        let remedy = "write a path relative to target/, such as ui/images";
+        return Err(wrong("icon.desktop", folder, "it is no path inside", remedy));
+    }
     languages(manifest)?;
     manifest.downloads.iter().try_for_each(|file| download(manifest, file))?;
     for (stage, pages) in manifest.wizard.stages() {

@@ -210,6 +210,9 @@ pub(super) struct IconFile {
     /// A square PNG of 256 to 2048 pixels, relative to package.toml; every other size is made
     /// from it. DSM 5 to 7.
     pub file: String,
+    /// A folder below `target/` for the desktop's icons, icon_16.png to icon_256.png, which a
+    /// ui/config names as icon_{0}.png. Without it: none are made. DSM 5 to 7.
+    pub desktop: Option<String>,
 }
 
 /// `[wizard]`: what the owner is asked. Answers reach the scripts as environment variables.

@@ -14,12 +14,11 @@ use supervisor_trust::{Client, Keep, Request, TargetCheck, TargetFile, TrustErro
 /// Silence longer than this ends a download.
 const SILENCE_SECONDS_MAX: u64 = 30;
 
-/// A file of somebody else's may be so many redirects away.
-const REDIRECTS_MAX: usize = 5;
-
 /// Who sends less than this, on average, is not waited for: a depot that sends a byte now and then
 /// must not hold an update for ever. A modem is faster.
 const BYTES_PER_SECOND_MIN: u64 = 1024;
+/// A file of somebody else's may be so many redirects away.
+const REDIRECTS_MAX: usize = 5;
 
 /// Why nothing came of it.
 ///

@@ -55,8 +55,9 @@ pub fn run(asked: &Asked<'_>, now: UnixSeconds) -> Result<()> {
     for (role, expires) in ends.into_iter().flatten() {
         let days = now.days_until(expires);
         if days < u64::from(WARN_DAYS) {
-            return Err(Problem::new(format!("the {role} signature ends in {days} days"))
-                .remedy(format!("renew it by then: see `holdfast-depot keys plan` for the {role}")));
+            return Err(Problem::new(format!("the {role} signature ends in {days} days")).remedy(
+                format!("renew it by then: see `holdfast-depot keys plan` for the {role}"),
+            ));
         }
         println!("  in {days:>4} days  the {role} signature ends");
     }

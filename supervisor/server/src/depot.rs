@@ -1,11 +1,11 @@
 //! Each command: the depot's library with flags in front of it.
 
-use crate::command_line::DepotAction;
-use crate::depot_keys;
+use crate::command_line::{DepotAction, TokenAction};
 use crate::problem::{Problem, Result};
+use crate::{depot_keys, far, network, plain_source, serving};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
-use supervisor_depot::{Seeds, ServeSettings};
+use supervisor_depot::{Published, Seeds, Tokens};
 use supervisor_trust::UnixSeconds;
 
 /// The time now, as the depot counts it.
@@ -18,11 +18,36 @@ pub fn clock() -> UnixSeconds {
 pub fn run(action: DepotAction) -> Result<()> {
     match action {
         DepotAction::Init { root } => init(&root),
-        DepotAction::Publish { root, files } => {
-            for done in supervisor_depot::publish(&root, &files, clock())? {
-                let what = if done.is_new { "published" } else { "already there:" };
-                println!("{what} {} {} ({})", done.package, done.version, done.file);
-            }
+        DepotAction::Publish { root: Some(root), files, .. } => {
+            say(&supervisor_depot::publish(&root, &files, clock())?);
+            Ok(())
+        }
+        DepotAction::Publish { to, token_file, files, .. } => {
+            let (to, token_file) = (to.unwrap_or_default(), token_file.unwrap_or_default());
+            network::run(far::publish(&to, &token_file, &files))
+        }
+        DepotAction::Promote { root, package, version, to } => {
+            let now = clock();
+            let count = supervisor_depot::promote(&root, &package, &version, to, now)?;
+            println!("{count} file(s) of {package} {version} moved to {}", to.name());
+            Ok(())
+        }
+        DepotAction::Mirror { root, url, from } => {
+            let published = match &from.trust {
+                Some(trust) => network::run(far::mirror(&root, &url, trust, &from.package)),
+                None => network::run(plain_source::mirror(&root, &url, &from)),
+            }?;
+            say(&published);
+            Ok(())
+        }
+        DepotAction::Export { root, to } => {
+            let count = supervisor_depot::export(&root, &to, clock())?;
+            println!("exported {count} file(s) to {}", to.display());
+            Ok(())
+        }
+        DepotAction::Import { root, trust, package, from } => {
+            let trust = supervisor_depot::read_trust(&trust)?;
+            say(&supervisor_depot::import(&root, &from, &trust, &package, clock())?);
             Ok(())
         }
         DepotAction::Withdraw { root, package, version } => {
@@ -35,23 +60,57 @@ pub fn run(action: DepotAction) -> Result<()> {
         DepotAction::List { root } => {
             let shelves = supervisor_depot::shelves(&root)?;
             for item in shelves.offered() {
-                println!("{} {} ({})", item.package, item.version, item.archs.join(" "));
+                let (archs, channel) = (item.archs.join(" "), item.channel.name());
+                println!("{} {} ({archs}) {channel}", item.package, item.version);
             }
             Ok(())
         }
-        DepotAction::Serve { root, listen, base_url } => serve(&root, &listen, base_url),
+        DepotAction::Token { action } => token(action),
+        DepotAction::Downloads { root } => {
+            for (file, count) in supervisor_depot::downloads(&root) {
+                println!("{count:>10} {file}");
+            }
+            Ok(())
+        }
+        DepotAction::Serve(serving) => serving::serve(serving),
         DepotAction::Keys { action } => depot_keys::run(action),
     }
 }
 
+fn say(published: &[Published]) {
+    for done in published {
+        let what = if done.is_new { "published" } else { "already there:" };
+        println!("{what} {} {} ({})", done.package, done.version, done.file);
+    }
+}
+
+fn random() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Problem::new("the system has no random numbers").because(error))?;
+    Ok(bytes)
+}
+
+fn token(action: TokenAction) -> Result<()> {
+    match action {
+        TokenAction::Add { root, name, package } => {
+            let token = supervisor_depot::add_token(&root, &name, &package, &random()?)?;
+            println!("{token}");
+            eprintln!("this is {name}'s token; it is not kept and not shown again");
+        }
+        TokenAction::List { root } => {
+            for token in Tokens::of(&root)?.all() {
+                println!("{} ({})", token.name, token.packages.join(" "));
+            }
+        }
+        TokenAction::Remove { root, name } => supervisor_depot::remove_token(&root, &name)?,
+    }
+    Ok(())
+}
+
 fn init(root: &Path) -> Result<()> {
-    let seed = || {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)
-            .map_err(|error| Problem::new("the system has no random numbers").because(error))?;
-        Ok::<_, Problem>(bytes)
-    };
-    let seeds = Seeds { root: seed()?, targets: seed()?, snapshot: seed()?, timestamp: seed()? };
+    let seeds =
+        Seeds { root: random()?, targets: random()?, snapshot: random()?, timestamp: random()? };
     supervisor_depot::init(root, &seeds, clock())?;
     println!("an empty depot in {}", root.display());
     println!(
@@ -59,36 +118,4 @@ fn init(root: &Path) -> Result<()> {
         root.join("keys").display()
     );
     Ok(())
-}
-
-fn serve(root: &Path, listen: &str, base_url: Option<String>) -> Result<()> {
-    use std::io::Write;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Problem::new("cannot start the server").because(error))?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(listen).await.map_err(|error| {
-            Problem::new(format!("cannot listen on {listen}"))
-                .because(error)
-                .remedy("choose another port: --listen 127.0.0.1:PORT")
-        })?;
-        let address =
-            listener.local_addr().map_err(|error| Problem::new("cannot listen").because(error))?;
-        println!("listening on http://{address}");
-        let _ = std::io::stdout().flush();
-        let settings = ServeSettings { root: root.to_owned(), base_url, renew: true, clock };
-        Ok(supervisor_depot::serve(listener, settings, asked_to_stop()).await?)
-    })
-}
-
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
 }

@@ -13,8 +13,12 @@ mod canary;
 mod command_line;
 mod depot;
 mod depot_keys;
+mod far;
 mod mail;
+mod network;
+mod plain_source;
 mod problem;
+mod serving;
 
 use clap::Parser;
 use std::process::ExitCode;

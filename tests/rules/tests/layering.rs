@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tests_rules::{expect_none, rooms, root};
 
 /// Every allowed arrow, and why it is there. A new one is a decision, not an edit.
-const ARROWS: [(&str, &str, &str); 26] = [
+const ARROWS: [(&str, &str, &str); 27] = [
     ("engine-storage", "engine-repository", "a stored file is named by its id and kind"),
     ("engine-transfer", "engine-contract", "it keeps to the memory plan"),
     ("engine-transfer", "engine-repository", "it moves packs, trees and snapshots"),
@@ -23,6 +23,8 @@ const ARROWS: [(&str, &str, &str); 26] = [
     ("supervisor-agent", "spk", "it unpacks what the depot signed, as bounded as the packager"),
     ("supervisor-agent", "supervisor-depot", "its tests open a depot to be updated from"),
     ("supervisor-server", "supervisor-depot", "its commands are that room's, with flags"),
+    ("supervisor-server", "spk", "its tests build packages to publish"),
+    ("supervisor-server", "supervisor-fetch", "it follows other depots over HTTP"),
     ("supervisor-server", "supervisor-trust", "a command names a role, and a plan its gap"),
     ("supervisor-server", "supervisor-fetch", "its canary asks a depot as every client does"),
     ("tests-conformance", "supervisor-trust", "the client under test"),

@@ -24,7 +24,7 @@ pub fn init(root: &Path, seed: u8) {
     init_at(root, seed, now());
 }
 
-/// The same, made at another time.
+/// One that was made at another time.
 pub fn init_at(root: &Path, seed: u8, made: UnixSeconds) {
     let of = |role: u8| [seed * 4 + role; 32];
     let seeds = Seeds { root: of(0), targets: of(1), snapshot: of(2), timestamp: of(3) };
@@ -49,7 +49,7 @@ impl Served {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 say.send(format!("http://{}", listener.local_addr().unwrap())).unwrap();
-                let settings = ServeSettings { root, base_url: None, renew: false, clock: now };
+                let settings = ServeSettings::new(&root, now);
                 let shutdown = async { drop(stopped.await) };
                 supervisor_depot::serve(listener, settings, shutdown).await.unwrap();
             });

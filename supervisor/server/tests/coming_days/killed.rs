@@ -4,9 +4,8 @@ use crate::keeper::{Keeper, PROGRAM, run};
 use std::process::Command;
 
 /// What changes something on the disk, or waits for it.
-const CALLS: [&str; 9] = [
-    "fsync", "rename", "renameat", "unlink", "unlinkat", "linkat", "symlinkat", "mkdir", "flock",
-];
+const CALLS: [&str; 9] =
+    ["fsync", "rename", "renameat", "unlink", "unlinkat", "linkat", "symlinkat", "mkdir", "flock"];
 /// More calls of one kind than a command makes.
 const CALLS_MAX: u32 = 200;
 
@@ -77,9 +76,7 @@ fn two_renewals_at_once_are_one_after_the_other_and_a_third_party_is_not_waited_
     let keeper = Keeper::who_began(-5);
     let depot = keeper.text("depot");
     let renewals: Vec<_> = (0..4)
-        .map(|_| {
-            Command::new(PROGRAM).args(["keys", "renew", "--root", &depot]).spawn().unwrap()
-        })
+        .map(|_| Command::new(PROGRAM).args(["keys", "renew", "--root", &depot]).spawn().unwrap())
         .collect();
     for mut renewal in renewals {
         let code = renewal.wait().unwrap().code();

@@ -13,8 +13,7 @@ struct MailServer {
 
 impl MailServer {
     fn start() -> Self {
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/coming_days/mail_server.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/coming_days/mail_server.py");
         let child =
             Command::new(python()).arg(script).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = child.unwrap();
