@@ -195,7 +195,8 @@ pub fn other_machine(installation: &Installation) -> Option<String> {
     (has_nothing_in_common && !now.is_empty() && !before.is_empty()).then(|| {
         format!(
             "this computer's GUID was last used on another machine ({}). If that one is gone: \
-             holdfast-supervisor identity keep. If it still works: holdfast-supervisor identity new",
+             holdfast-supervisor identity keep. If it still works: holdfast-supervisor identity \
+             new",
             before.first().unwrap_or(&"unknown")
         )
     })

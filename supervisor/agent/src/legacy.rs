@@ -9,9 +9,6 @@ use crate::installation::Installation;
 use engine_contract::identity::Guid;
 use std::path::PathBuf;
 
-/// The package came under three names.
-const NAMES: [&str; 3] = ["CrashPlan", "CrashPlanPRO", "CrashPlanPROe"];
-
 /// No more paths, patterns or sets are taken from one file.
 const ENTRIES_MAX: usize = 10_000;
 
@@ -63,17 +60,7 @@ pub struct Window {
 /// Looks at every place an old package may have left something.
 pub fn find(installation: &Installation) -> Legacy {
     let dsm = installation.package.dsm();
-    let mut targets: Vec<PathBuf> =
-        NAMES.iter().map(|name| PathBuf::from(format!("/var/packages/{name}/target"))).collect();
-    for volume in dsm.volumes() {
-        let Ok(inside) = volume.strip_prefix(dsm.root()) else { continue };
-        for name in NAMES {
-            // An upgrade of that package that broke off left its data there.
-            for kept in [name.to_owned(), format!("{name}_data_mig")] {
-                targets.push(PathBuf::from("/").join(inside).join("@appstore").join(kept));
-            }
-        }
-    }
+    let targets = installation.package.crashplan_targets();
     let mut legacy = Legacy {
         guid: installation
             .package
@@ -91,7 +78,8 @@ pub fn find(installation: &Installation) -> Legacy {
             legacy.settings = dsm.find(&path).ok();
         }
         let vars = dsm.system_text(target.join("syno_package.vars")).unwrap_or_default();
-        let wish = vars.lines().filter_map(|line| line.trim().strip_prefix("USR_MAX_HEAP=")).last();
+        let wish =
+            vars.lines().filter_map(|line| line.trim().strip_prefix("USR_MAX_HEAP=")).next_back();
         if let Some(wish) = wish.filter(|_| legacy.heap_wish.is_none()) {
             legacy.heap_wish = Some(wish.trim_matches(['"', '\'']).chars().take(20).collect());
         }

@@ -129,8 +129,8 @@ fn status_text(
     }
     if let Some(command) = one_command(&reached.shortfalls()) {
         lines.push(format!(
-            "    what to do: Control Panel, Task Scheduler, Create, Triggered Task, user root, event \
-             Boot-up: {command}"
+            "    what to do: Control Panel, Task Scheduler, Create, Triggered Task, user root, \
+             event Boot-up: {command}"
         ));
     }
     lines.push(format!("  log          {}", crate::service::log_path(installation).display()));

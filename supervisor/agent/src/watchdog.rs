@@ -2,8 +2,8 @@
 //!
 //! The contract is in the daemon's description, so that any daemon can keep it:
 //!
-//! - `health_command` is run every `health_seconds`; it has `health_seconds_max` to end with 0. After
-//!   `health_failures_max` failures in a row the daemon counts as hung.
+//! - `health_command` is run every `health_seconds`; it has `health_seconds_max` to end with 0.
+//!   After `health_failures_max` failures in a row the daemon counts as hung.
 //! - `heartbeat_seconds_max`: the daemon itself writes something into `{ready_fd}`, where it said
 //!   that it is ready, at least so often.
 

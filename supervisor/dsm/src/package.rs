@@ -180,25 +180,30 @@ impl Package {
         Some(line.trim_matches('"').to_owned())
     }
 
-    /// Identity files that an old CrashPlan package left on the box: its own and its copy, with
-    /// their places.
-    pub fn crashplan_identities(&self) -> Vec<(PathBuf, String)> {
+    /// Where an old CrashPlan package was, or left its data when its upgrade broke off, as paths of
+    /// the NAS. It came under three names.
+    pub fn crashplan_targets(&self) -> Vec<PathBuf> {
         const NAMES: [&str; 3] = ["CrashPlan", "CrashPlanPRO", "CrashPlanPROe"];
-        let kept = Path::new("conf/var-backup/.identity");
-        let mut paths = vec![PathBuf::from("/var/lib/crashplan/.identity")];
-        for name in NAMES {
-            paths.push(Path::new("/var/packages").join(name).join("target").join(kept));
-        }
+        let linked = |name: &&str| Path::new("/var/packages").join(name).join("target");
+        let mut targets: Vec<PathBuf> = NAMES.iter().map(linked).collect();
         for volume in self.dsm.volumes() {
             let Ok(inside) = volume.strip_prefix(self.dsm.root()) else { continue };
             let store = Path::new("/").join(inside).join("@appstore");
             for name in NAMES {
-                paths.push(store.join(name).join(kept));
-                paths.push(store.join(format!("{name}_data_mig")).join(kept));
+                targets.extend([store.join(name), store.join(format!("{name}_data_mig"))]);
             }
         }
-        let found = |path: &PathBuf| Some((self.dsm.find(path).ok()?, self.dsm.system_text(path)?));
-        paths.iter().filter_map(found).collect()
+        targets
+    }
+
+    /// Identity files that an old CrashPlan package left on the box: its own and its copies, with
+    /// their places.
+    pub fn crashplan_identities(&self) -> Vec<(PathBuf, String)> {
+        let copies = self.crashplan_targets().into_iter();
+        let copies = copies.map(|target| target.join("conf/var-backup/.identity"));
+        let paths = std::iter::once(PathBuf::from("/var/lib/crashplan/.identity")).chain(copies);
+        let found = |path: PathBuf| Some((self.dsm.find(&path).ok()?, self.dsm.system_text(path)?));
+        paths.filter_map(found).collect()
     }
 
     /// DSM 7's own command for packages, where root may use it.
