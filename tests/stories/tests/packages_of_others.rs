@@ -22,12 +22,12 @@ fn example(name: &str) -> PathBuf {
     workspace().join("spk/examples").join(name)
 }
 
-/// Builds an example for one DSM, as its README's reader would; the package.
-fn packed(name: &str, dsm: &str, place: &Path) -> PathBuf {
+/// Builds an example for one target and DSM; the package.
+fn packed(name: &str, target: &str, dsm: &str, place: &Path) -> PathBuf {
     let mut build = Command::new(program("spk"));
     build.arg("build").arg("--manifest").arg(example(name).join("package.toml"));
     build.arg("--programs").arg(place.join("dist")).arg("-o").arg(place.join("out"));
-    let built = run(build.args(["--dsm", dsm])).must_succeed();
+    let built = run(build.args(["--target", target, "--dsm", dsm])).must_succeed();
     let line = built.out.lines().next().expect("a package").to_owned();
     let path = PathBuf::from(line.split("  ").next().expect("its path"));
     let mut check = Command::new(program("spk"));
@@ -60,7 +60,7 @@ fn a_shell_script_becomes_a_daemon_that_starts_stops_and_dies_honestly_on_every_
     {
         let place = folder_for_everybody();
         let nas = nas(place.path(), dsm, shell);
-        let spk = packed("heartbeat", number, place.path());
+        let spk = packed("heartbeat", "noarch", number, place.path());
         nas.install(&spk, &Answers::new()).expect("it installs");
         assert_eq!(nas.status("heartbeat").expect("a status"), State::Stopped);
         nas.start("heartbeat").expect("it starts");
@@ -88,7 +88,7 @@ fn a_program_of_debian_serves_its_page_on_the_port_the_owner_named() {
     run(Command::new(example("web-server").join("fetch")).arg(place.path().join("dist")))
         .must_succeed();
     let nas = nas(place.path(), Dsm::Seven, Shell::Bash);
-    let spk = packed("web-server", "7", place.path());
+    let spk = packed("web-server", "x86_64", "7", place.path());
     let name = "web-server";
     let port = waits_for("a free port", || {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
@@ -115,7 +115,7 @@ fn a_page_on_the_desktop_needs_no_program_at_all() {
     for (dsm, number) in [(Dsm::Five, "5"), (Dsm::Seven, "7")] {
         let place = folder_for_everybody();
         let nas = nas(place.path(), dsm, Shell::Ash);
-        let spk = packed("web-page", number, place.path());
+        let spk = packed("web-page", "noarch", number, place.path());
         nas.install(&spk, &Answers::new()).expect("it installs");
         assert_eq!(nas.status("web-page").expect("a status"), State::Running, "nothing can fail");
         let ui = nas.target("web-page").join("ui");
