@@ -4,6 +4,7 @@
 //! bytes wherever the checkout and the cache lie: no path of the build machine gets in.
 
 use crate::Places;
+use crate::checkout::{ROOT, Turn, WRAPPER, put_wrapper};
 use crate::run::{RunError, run};
 use crate::targets::{Linking, PROGRAMS, Target};
 use crate::tools::Tools;
@@ -59,6 +60,9 @@ pub fn build(
     tools: &Tools,
 ) -> Result<Vec<PathBuf>, BuildError> {
     let objects = compile_native(target, places, tools)?;
+    write_to(&places.scripts(), put_wrapper(&places.scripts()))?;
+    let cross_target = places.cross_target();
+    let _turn = write_to(&cross_target, Turn::take(&places.root, &cross_target, PROFILE))?;
     let flags = rustflags(target, places, tools, &objects);
     let mut command = zigbuild(places, tools);
     command
@@ -81,7 +85,7 @@ pub fn build(
 /// `cargo-zigbuild` with an environment in which only we decide.
 fn zigbuild(places: &Places, tools: &Tools) -> Command {
     let mut command = Command::new(tools.bin.join("cargo-zigbuild"));
-    let mut path = vec![tools.bin.clone()];
+    let mut path = vec![tools.bin.clone(), places.scripts()];
     path.extend(places.path.iter().cloned());
     // Only a folder with a colon in its name cannot be joined; PATH has none.
     if let Ok(path) = std::env::join_paths(path) {
@@ -92,6 +96,9 @@ fn zigbuild(places: &Places, tools: &Tools) -> Command {
         .env("CARGO_TARGET_DIR", places.cross_target())
         .env("CARGO_ZIGBUILD_CACHE_DIR", places.cache.join("zig-wrappers"))
         .env("ZIG_GLOBAL_CACHE_DIR", places.cache.join("zig"))
+        .env("RUSTC_WORKSPACE_WRAPPER", WRAPPER)
+        .env(ROOT, &places.root)
+        .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET")
         .env_remove("LD_LIBRARY_PATH");
@@ -131,7 +138,9 @@ fn rustflags(
         flags.push(flag);
     }
     let library = tools.sysroot.join("lib/rustlib/src/rust");
-    let homes = [(&places.root, "holdfast"), (&library, "rust"), (&places.cargo_home, "cargo")];
+    // The checkout's own path is hidden by the wrapper: here, it would be another flag for every
+    // dependency, too, and each checkout would compile all of them anew.
+    let homes = [(&library, "rust"), (&places.cargo_home, "cargo")];
     for (path, name) in homes {
         let mut flag = OsString::from("--remap-path-prefix=");
         flag.push(path);
@@ -179,7 +188,7 @@ fn publish(built: &Path, folder: &Path, name: &str) -> Result<PathBuf, BuildErro
     Ok(whole)
 }
 
-fn write_to(path: &Path, result: io::Result<()>) -> Result<(), BuildError> {
+fn write_to<T>(path: &Path, result: io::Result<T>) -> Result<T, BuildError> {
     result.map_err(|cause| BuildError::Write { path: path.to_owned(), cause })
 }
 
@@ -209,10 +218,18 @@ mod tests {
     fn no_path_of_the_build_machine_gets_into_a_program() {
         for target in TARGETS {
             let flags = flags_of(&target);
-            for path in ["/home/somebody/holdfast=holdfast", "/home/somebody/.cargo=cargo"] {
+            for path in ["/toolchain/lib/rustlib/src/rust=rust", "/home/somebody/.cargo=cargo"] {
                 let flag = format!("--remap-path-prefix={path}");
                 assert!(flags.contains(&flag), "{}: {flags:?}", target.name);
             }
+        }
+    }
+
+    #[test]
+    fn dependencies_are_compiled_alike_wherever_the_checkout_lies() {
+        for target in TARGETS {
+            let flags = flags_of(&target);
+            assert!(!flags.iter().any(|flag| flag.contains("somebody/holdfast")), "{flags:?}");
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod build;
 mod check;
+mod checkout;
 mod facts;
 mod package;
 mod run;
@@ -62,6 +63,11 @@ impl Places {
                 .map(|path| std::env::split_paths(&path).collect())
                 .unwrap_or_default(),
         }
+    }
+
+    /// Scripts of ours that cargo calls.
+    pub fn scripts(&self) -> PathBuf {
+        self.cache.join("nas-scripts")
     }
 
     /// Cargo's target folder for the five; apart from the usual one, so that neither waits for the

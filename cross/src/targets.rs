@@ -237,9 +237,10 @@ pub struct Program {
 }
 
 /// What is built for every target.
-pub const PROGRAMS: [Program; 2] = [
+pub const PROGRAMS: [Program; 3] = [
     Program { name: "holdfast", package: "engine-daemon", file_bytes_max: 8 << 20 },
     Program { name: "holdfast-supervisor", package: "supervisor-agent", file_bytes_max: 4 << 20 },
+    Program { name: "holdfast-depot", package: "supervisor-server", file_bytes_max: 8 << 20 },
 ];
 
 /// The target of that name.

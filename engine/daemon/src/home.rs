@@ -15,7 +15,14 @@ use std::path::{Path, PathBuf};
 pub struct Home {
     layout: Layout,
     /// Holds the `flock`; the kernel lets go of it when the process ends, however it ends.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Closing alone would not do while a program that is just being started has a copy of it.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Home {
@@ -27,7 +34,7 @@ impl Home {
         let lock_path = layout.run().join("daemon.lock");
         let lock = File::create(&lock_path).map_err(|error| cannot_use(&lock_path, error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { layout, _lock: lock }),
+            Ok(()) => Ok(Self { layout, lock }),
             Err(fs::TryLockError::WouldBlock) => {
                 Err(Failure::new(format!("a daemon works in {} already", layout.home().display()))
                     .remedy("`holdfast status` asks it; stop it first to start another")

@@ -13,6 +13,7 @@
 
 mod access_key;
 mod adoption;
+mod allocator;
 mod arguments;
 mod cgroup;
 mod control_client;
@@ -39,6 +40,7 @@ use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    allocator::set_up();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(refusal) => return output::usage(&refusal),

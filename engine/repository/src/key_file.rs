@@ -49,7 +49,7 @@ impl KdfCost {
             return Err(KeyError::Memory { bytes, work_bytes });
         }
         let log_n = self.n.trailing_zeros() as u8;
-        scrypt::Params::new(log_n, self.r, self.p, 32).map_err(|_| invalid)
+        scrypt::Params::new(log_n, self.r, self.p).map_err(|_| invalid)
     }
 }
 

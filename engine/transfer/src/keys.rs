@@ -9,7 +9,7 @@ use crate::locks::HeldLock;
 use crate::repository::{damaged, key_file};
 use crate::{Repository, Result, TransferError};
 use engine_repository::key_file::KEY_FILE_BYTES_MAX;
-use engine_repository::{FileKind, Id, KeyFile};
+use engine_repository::{FileKind, Id, KdfCost, KeyFile};
 use engine_storage::{Name, StorageError, list_all};
 
 /// A key, as listed.
@@ -92,7 +92,7 @@ pub fn key_passwd(repository: &Repository, password: &str) -> Result<Id> {
 }
 
 fn add(repository: &Repository, password: &str) -> Result<Id> {
-    let bytes = key_file(repository.key(), password, repository.who())?;
+    let bytes = key_file(repository.key(), password, KdfCost::OURS, repository.who())?;
     let id = repository.save_sealed(FileKind::Key, &bytes)?;
     let opened = read(repository, id).and_then(|file| {
         file.open(password).map_err(|cause| damaged(Name::of(FileKind::Key, id), cause))

@@ -57,7 +57,7 @@ pub use copy::{CopyReport, CopyRequest, copy};
 pub use diff::{Change, diff};
 pub use dump::{Archive, dump, dump_as};
 pub use engine_repository::compress::Effort;
-pub use engine_repository::{Id, NodeKind, Version};
+pub use engine_repository::{Id, KdfCost, NodeKind, Version};
 pub use errors::TransferError;
 pub use events::{Cancel, Event, Progress};
 pub use find::find;

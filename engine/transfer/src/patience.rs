@@ -1,6 +1,7 @@
 //! How long to wait for a lock that somebody else holds.
 
 use crate::{Cancel, Result, TransferError};
+use std::fs::{File, TryLockError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,24 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// So long it takes to notice that somebody asked to stop.
 const STEP: Duration = Duration::from_millis(100);
+
+/// How often the lock of a file is asked for, and how long it is waited in between: three seconds
+/// in all.
+const FILE_TRIES_MAX: u32 = 150;
+const FILE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Locks a file for this program alone; the system gives it free when that ends. A program that is
+/// being started has what its parent had open for a moment, and on a busy computer that is a while:
+/// so it is not asked only once.
+pub(crate) fn lock_alone(file: &File) -> std::result::Result<(), TryLockError> {
+    for _ in 1..FILE_TRIES_MAX {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => sleep(FILE_PAUSE),
+            done => return done,
+        }
+    }
+    file.try_lock()
+}
 
 /// How long to try to get a lock. By default, once.
 #[derive(Debug, Clone, Default)]

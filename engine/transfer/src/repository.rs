@@ -49,11 +49,13 @@ pub struct InitRequest {
     /// Cut files as in this repository, so that what is copied from there and what is backed up
     /// here share their chunks.
     pub cut_like: Option<Repository>,
+    /// What each guess at the password costs whoever makes it, and what each opening costs us.
+    pub key_cost: KdfCost,
 }
 
 impl Default for InitRequest {
     fn default() -> Self {
-        Self { version: Version::V2, cut_like: None }
+        Self { version: Version::V2, cut_like: None, key_cost: KdfCost::OURS }
     }
 }
 
@@ -106,7 +108,7 @@ impl Repository {
         storage.create()?;
         let key =
             MasterKey::from_bytes(&random()?).map_err(|cause| unwritable("a master key", cause))?;
-        let key_file = key_file(&key, password, who)?;
+        let key_file = key_file(&key, password, request.key_cost, who)?;
         storage.write(Name::of(FileKind::Key, Id::of(&key_file)), &key_file)?;
         let config = new_config(request)?;
         let sealed =
@@ -294,11 +296,16 @@ fn random_polynomial() -> Result<Polynomial> {
 }
 
 /// The bytes of a key file that holds `key` for whoever knows `password`.
-pub(crate) fn key_file(key: &MasterKey, password: &str, who: &Who) -> Result<Vec<u8>> {
+pub(crate) fn key_file(
+    key: &MasterKey,
+    password: &str,
+    cost: KdfCost,
+    who: &Who,
+) -> Result<Vec<u8>> {
     let maker =
         KeyMaker { created: now(), username: who.username.clone(), hostname: who.hostname.clone() };
     let salt = random::<SALT_BYTES>()?;
-    KeyFile::create(key, password, KdfCost::OURS, &salt, nonce()?, maker)
+    KeyFile::create(key, password, cost, &salt, nonce()?, maker)
         .and_then(|file| file.to_json())
         .map_err(|cause| unwritable("the key", cause))
 }

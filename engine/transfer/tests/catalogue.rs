@@ -465,7 +465,9 @@ fn what_somebody_lost_and_took_out_of_the_index_is_read_and_stored_again() {
 
 #[test]
 fn where_a_tree_cannot_be_read_any_more_all_is_compared_without_the_catalogue() {
-    let nas = Nas::new();
+    let place = Place::apart();
+    let without = place.init();
+    let nas = Nas::on(place, without);
     nas.back_up();
     fs::write(nas.source.join("a/b/c/file 1"), "other words").unwrap();
     nas.settle();

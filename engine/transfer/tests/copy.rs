@@ -9,7 +9,7 @@ use engine_transfer::{
     Cancel, CopyReport, CopyRequest, Event, InitRequest, Repository, TransferError, Version, copy,
     snapshots,
 };
-use place::{PASSWORD, Place, back_up, check_all, noise, plan, restore_latest, who};
+use place::{PASSWORD, Place, back_up, check_all, noise, plan, quick, restore_latest, who};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -78,7 +78,7 @@ fn snapshots_are_copied_once_and_restic_sees_that_they_were() {
     let place = Place::new();
     let from = place.init();
     two_backups(&place, &from);
-    let to = other(&place, &InitRequest::default());
+    let to = other(&place, &quick());
     let done = copy_all(&from, &to).unwrap();
     assert_eq!((done.copied.len(), done.skipped.len()), (2, 0));
     assert_eq!(done.blobs, check_all(&from).blobs);
@@ -98,7 +98,7 @@ fn what_restic_copied_is_not_copied_again_and_what_is_new_is() {
     let place = Place::new();
     let from = place.init();
     two_backups(&place, &from);
-    let to = other(&place, &InitRequest::default());
+    let to = other(&place, &quick());
     let first = place.path("repository");
     restic_on_other(&place, &["copy", "--from-repo", first.to_str().unwrap()]);
     fs::write(place.path("source/newest"), "new").unwrap();
@@ -116,7 +116,7 @@ fn between_versions_and_programs_each_byte_stays_and_compression_fits_the_versio
         place.restic_must(&["init", "--repository-version", from_version]);
         place.restic_must(&["backup", source.to_str().unwrap()]);
         let from = place.open_on(place.folder());
-        let to = other(&place, &InitRequest { version: to_version, cut_like: None });
+        let to = other(&place, &InitRequest { version: to_version, ..quick() });
         copy_all(&from, &to).unwrap();
         must_be_alike(&place, &from, &to);
         let bytes = |storage: Arc<dyn Storage>| -> u64 {
@@ -134,7 +134,7 @@ fn a_repository_that_cuts_like_the_first_finds_what_was_copied_and_others_do_not
         let from = place.init();
         two_backups(&place, &from);
         let cut_like = is_alike.then(|| from.clone());
-        let to = other(&place, &InitRequest { cut_like, ..InitRequest::default() });
+        let to = other(&place, &InitRequest { cut_like, ..quick() });
         let notes = Mutex::new(0);
         let note = |event| {
             if let Event::Note(_) = event {
@@ -165,7 +165,7 @@ fn a_repository_that_cuts_like_the_first_finds_what_was_copied_and_others_do_not
 }
 
 fn cut(cut_like: Option<Repository>) -> InitRequest {
-    InitRequest { cut_like, ..InitRequest::default() }
+    InitRequest { cut_like, ..quick() }
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn only_what_was_asked_for_is_copied() {
     let place = Place::new();
     let from = place.init();
     two_backups(&place, &from);
-    let to = other(&place, &InitRequest::default());
+    let to = other(&place, &quick());
     let mut request = CopyRequest::default();
     request.filter.hosts.push("elsewhere".into());
     let none = copy(&from, &to, &request, &|_| {}, &Cancel::new()).unwrap();
@@ -215,7 +215,7 @@ fn killed_at(steps: impl Iterator<Item = usize>) {
     two_backups(&place, &from);
     for step in steps {
         let _ = fs::remove_dir_all(place.path("other"));
-        other(&place, &InitRequest::default());
+        other(&place, &quick());
         let faulty = Arc::new(Faulty::around(folder(&place)));
         let to = place.open_on(faulty.clone());
         faulty.inject(Fault::GoneFrom(step));
@@ -241,7 +241,7 @@ fn a_damaged_pack_stops_it_and_whoever_asks_it_to_stop_is_heard() {
     let place = Place::new();
     let from = place.init();
     two_backups(&place, &from);
-    let to = other(&place, &InitRequest::default());
+    let to = other(&place, &quick());
     let faulty = Arc::new(Faulty::around(place.folder()));
     let spoilt = place.open_on(faulty.clone());
     faulty.inject(Fault::FlippedBit(FileKind::Pack));

@@ -8,16 +8,13 @@ use engine_transfer::{
     Cancel, ForgetRequest, MaxUnused, PruneReport, PruneRequest, Repository, TransferError, forget,
     prune,
 };
-use place::{Place, back_up, check_all, noise, request};
+use place::{PATIENCE, Place, back_up, check_all, noise, request};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// A restic that does not begin within this time will not.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn everything() -> PruneRequest {
     PruneRequest { max_unused: MaxUnused::Bytes(0), ..PruneRequest::default() }

@@ -196,6 +196,7 @@ fn with_checkpoints(place: &Place, source: &Path, stop_at: Option<usize>) -> Vec
     });
     let ended = backup(&place.open_on(Arc::new(storage)), &wanted, &|_| {}, &cancel);
     assert_eq!(ended.is_err(), stop_at.is_some());
+    place.wait_until_unlocked();
     let mut seen = seen.lock().unwrap();
     std::mem::take(&mut seen)
 }

@@ -1,8 +1,8 @@
 //! Flags and commands, as typed.
 
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
-use supervisor_trust::Role;
 
 /// Wraps any daemon as a well-behaved DSM package, and keeps the depot it is updated from.
 #[derive(Debug, Parser)]
@@ -75,15 +75,25 @@ pub enum Command {
         #[command(subcommand)]
         action: IdentityAction,
     },
-    /// Ask the depot for newer packages
+    /// Show what an old CrashPlan package left on this box
+    Legacy {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Newer versions from the depot
     Update {
         #[command(subcommand)]
         action: UpdateAction,
     },
-    /// Keep a depot: a signed source of packages for Package Center
+    /// Keep a depot, a signed source of packages for Package Center, with `holdfast-depot`
+    #[command(disable_help_flag = true)]
     Depot {
-        #[command(subcommand)]
-        action: DepotAction,
+        /// What that program is told
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
     },
 }
 
@@ -108,6 +118,16 @@ pub enum IdentityAction {
         #[command(flatten)]
         place: Place,
     },
+    /// This machine took the place of the one that used this GUID
+    Keep {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Give this machine a GUID of its own: the one it has belongs to another that still works
+    New {
+        #[command(flatten)]
+        place: Place,
+    },
     /// Take over another computer's GUID and history
     Adopt {
         guid: String,
@@ -118,6 +138,59 @@ pub enum IdentityAction {
 
 #[derive(Debug, Subcommand)]
 pub enum UpdateAction {
+    /// Install the newest version from the depot: verified, tried, watched, taken back if it fails
+    Install {
+        /// The depot's address; without it, the one named before
+        #[arg(long, value_name = "URL")]
+        depot: Option<String>,
+        /// The depot's root of trust, when the package brought none
+        #[arg(long, value_name = "FILE")]
+        root_key: Option<PathBuf>,
+        /// stable or beta; without it, the one named before
+        #[arg(long)]
+        channel: Option<String>,
+        /// Do nothing while updates are on hold
+        #[arg(long)]
+        automatic: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show which version runs, how far an update is, and what was refused
+    Show {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Install no updates by itself from now on
+    Hold {
+        /// End the hold
+        #[arg(long)]
+        off: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Never install this version by itself
+    Refuse {
+        version: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take back a refusal
+    Allow {
+        version: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Go back to the version that ran before; the one that runs is refused from then on
+    RollBack {
+        /// Bring back the daemon's state of then, too
+        #[arg(long)]
+        state: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Fetch and verify what the depot offers; installs nothing
     Check {
         /// The depot's address, as given to Package Center
@@ -137,146 +210,6 @@ pub enum UpdateAction {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum DepotAction {
-    /// Make keys and empty shelves
-    Init {
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-    },
-    /// Put packages on the shelves
-    Publish {
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-        #[arg(required = true, value_name = "FILE.spk")]
-        files: Vec<PathBuf>,
-    },
-    /// Take a version of a package off the shelves
-    Withdraw {
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-        package: String,
-        version: String,
-    },
-    /// Sign anew what ends soonest; a depot that is served does it itself
-    Renew {
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-    },
-    /// List what is on the shelves
-    List {
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-    },
-    /// Answer Package Center
-    Serve {
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8484")]
-        listen: String,
-        /// The address links begin with, when the depot is behind a proxy
-        #[arg(long, value_name = "URL")]
-        base_url: Option<String>,
-    },
-    /// The keys that sign
-    Keys {
-        #[command(subcommand)]
-        action: KeysAction,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum KeysAction {
-    /// Show each role's keys and when its signatures end
-    Show {
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-    },
-    /// Print the root of trust that packages bring as conf/depot.pub
-    Export {
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-    },
-    /// Replace a role's keys by new ones: all of them, or one
-    Rotate {
-        /// root, targets, snapshot or timestamp
-        #[arg(value_parser = role)]
-        role: Role,
-        /// Only the key whose id begins like this
-        #[arg(long, value_name = "ID")]
-        keyid: Option<String>,
-        #[command(flatten)]
-        hand: KeysAtHand,
-    },
-    /// Add new keys to a role, or change how many must sign
-    Add {
-        /// root, targets, snapshot or timestamp
-        #[arg(value_parser = role)]
-        role: Role,
-        /// How many
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=32))]
-        count: u8,
-        /// How many of the role's keys must sign from then on
-        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=32))]
-        threshold: Option<u8>,
-        #[command(flatten)]
-        hand: KeysAtHand,
-    },
-    /// Take a key off a role's list
-    Remove {
-        /// root, targets, snapshot or timestamp
-        #[arg(value_parser = role)]
-        role: Role,
-        /// The beginning of the key's id
-        keyid: String,
-        /// How many of the role's keys must sign from then on
-        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=32))]
-        threshold: Option<u8>,
-        #[command(flatten)]
-        hand: KeysAtHand,
-    },
-    /// Prove that every hour of the coming year is covered, or name the first that is not
-    Plan {
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-    },
-    /// Sign anew what is due: to be run daily
-    Renew {
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-        /// Sign nothing; fail when something ends soon
-        #[arg(long)]
-        check: bool,
-    },
-    /// Sign the next root in advance, for the day the root's keys are lost
-    Spare {
-        /// Put it in force instead
-        #[arg(long, conflicts_with_all = ["key", "keys_to"])]
-        publish: bool,
-        #[command(flatten)]
-        hand: KeysAtHand,
-    },
-}
-
-/// Which depot, and the keys that are not in its folder.
-#[derive(Debug, Clone, Args)]
-pub struct KeysAtHand {
-    /// The depot
-    #[arg(long, value_name = "DIR")]
-    pub root: PathBuf,
-    /// A signing key that is kept elsewhere, such as the root's; once for each
-    #[arg(long, value_name = "FILE")]
-    pub key: Vec<PathBuf>,
-    /// Where new keys are written instead of into the depot's folder
-    #[arg(long, value_name = "DIR")]
-    pub keys_to: Option<PathBuf>,
-}
-
-fn role(text: &str) -> Result<Role, String> {
-    let role = Role::ALL.into_iter().find(|role| role.name() == text);
-    role.ok_or_else(|| "the roles are root, targets, snapshot and timestamp".to_owned())
-}
-
 impl Command {
     /// Which NAS and package the command is about; a depot's commands are about none.
     pub fn place(&self) -> Option<&Place> {
@@ -287,14 +220,25 @@ impl Command {
             | Self::Stop { place }
             | Self::Status { place, .. }
             | Self::Run { place }
+            | Self::Legacy { place, .. }
             | Self::Plan { place, .. } => place,
             Self::Identity { action } => match action {
                 IdentityAction::Show { place, .. }
                 | IdentityAction::Guid { place }
+                | IdentityAction::Keep { place }
+                | IdentityAction::New { place }
                 | IdentityAction::Set { place, .. }
                 | IdentityAction::Adopt { place, .. } => place,
             },
-            Self::Update { action: UpdateAction::Check { place, .. } } => place,
+            Self::Update { action } => match action {
+                UpdateAction::Check { place, .. }
+                | UpdateAction::Install { place, .. }
+                | UpdateAction::Show { place, .. }
+                | UpdateAction::Hold { place, .. }
+                | UpdateAction::Refuse { place, .. }
+                | UpdateAction::Allow { place, .. }
+                | UpdateAction::RollBack { place, .. } => place,
+            },
             Self::Depot { .. } => return None,
         })
     }

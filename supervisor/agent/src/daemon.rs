@@ -1,6 +1,6 @@
 //! One life of the daemon: started or taken over, asked to stop, killed.
 
-use crate::description::Description;
+use crate::description::{Description, Filling};
 use crate::installation::{Installation, Names};
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
@@ -32,8 +32,8 @@ pub struct Daemon {
     pub oom_kills_before: Option<u64>,
     /// Whether we sent `SIGKILL`.
     pub we_killed: bool,
-    /// Whether it was told to stop because it was not ready in time.
-    pub was_late: bool,
+    /// Why it was told to stop to be started again: not ready in time, or hung.
+    pub was_given_up: Option<String>,
     lock_file: PathBuf,
 }
 
@@ -51,9 +51,10 @@ impl Daemon {
             Problem::new("something the daemon started before still runs and holds its lock")
         })?;
         let (ready, ready_for_daemon) = launch::pipe()?;
-        let filling = installation.filling(plan.plan.total_bytes);
+        let payload = installation.payload();
+        let filling = installation.filling(&payload, plan.plan.total_bytes);
         let command = description.command(&filling);
-        let environment = environment(installation, description, plan);
+        let environment = environment(installation, description, &filling);
         // The daemon's end must block, or a newline could be refused.
         nix::fcntl::fcntl(
             &ready_for_daemon,
@@ -85,7 +86,7 @@ impl Daemon {
             log_bytes_before,
             oom_kills_before: supervisor_dsm::memory::oom_kills(installation.package.dsm()),
             we_killed: false,
-            was_late: false,
+            was_given_up: None,
             lock_file: lock.path().to_owned(),
         })
     }
@@ -126,7 +127,7 @@ impl Daemon {
             log_bytes_before: log_bytes,
             oom_kills_before: supervisor_dsm::memory::oom_kills(installation.package.dsm()),
             we_killed: false,
-            was_late: false,
+            was_given_up: None,
             lock_file: run.path().join(&names.daemon_lock),
         })
     }
@@ -142,11 +143,33 @@ impl Daemon {
     }
 }
 
+/// Runs the description's check of the daemon's health, in a session of its own.
+pub fn check_launch(
+    installation: &Installation,
+    description: &Description,
+    plan: &Plan,
+    output: &File,
+) -> Result<ProcessId> {
+    let payload = installation.payload();
+    let filling = installation.filling(&payload, plan.plan.total_bytes);
+    let launch = Launch {
+        command: &description.health_command(&filling),
+        environment: &environment(installation, description, &filling),
+        folder: installation.package.var().to_owned(),
+        output,
+        descriptors: &[],
+        nice: 0,
+        idle_io: false,
+    };
+    let pid = launch.start()?;
+    Ok(ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 }))
+}
+
 /// What every program needs, then what the description says.
 fn environment(
     installation: &Installation,
     description: &Description,
-    plan: &Plan,
+    filling: &Filling<'_>,
 ) -> Vec<(String, OsString)> {
     let mut environment: Vec<(String, OsString)> = vec![
         ("PATH".to_owned(), launch::PROGRAM_FOLDERS.into()),
@@ -156,7 +179,7 @@ fn environment(
     if let Some(zone) = &installation.settings.time_zone {
         environment.push(("TZ".to_owned(), zone.into()));
     }
-    environment.extend(description.environment(&installation.filling(plan.plan.total_bytes)));
+    environment.extend(description.environment(filling));
     environment
 }
 

@@ -1,105 +1,36 @@
-//! `depot …`: the depot's library with flags in front of it.
+//! `depot …`: handing over to `holdfast-depot`, which is not on every NAS.
+//!
+//! What a keeper of a depot needs (a server, TLS, object storage) would double this program, and
+//! this one is on each box.
 
-use crate::command_line::DepotAction;
-use crate::depot_keys;
-use crate::problem::{Problem, Result};
-use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
-use supervisor_depot::{DepotError, Seeds, ServeSettings};
-use supervisor_trust::UnixSeconds;
+use crate::problem::Problem;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 
-/// The time now, as the depot counts it.
-pub fn clock() -> UnixSeconds {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    UnixSeconds::new(since.map_or(0, |since| since.as_secs()))
-}
+/// The program's name.
+const PROGRAM: &str = "holdfast-depot";
 
-/// Carries a command out.
-pub fn run(action: DepotAction) -> Result<()> {
-    match action {
-        DepotAction::Init { root } => init(&root),
-        DepotAction::Publish { root, files } => {
-            for done in supervisor_depot::publish(&root, &files, clock()).map_err(problem)? {
-                let what = if done.is_new { "published" } else { "already there:" };
-                println!("{what} {} {} ({})", done.package, done.version, done.file);
-            }
-            Ok(())
-        }
-        DepotAction::Withdraw { root, package, version } => {
-            let now = clock();
-            let count =
-                supervisor_depot::withdraw(&root, &package, &version, now).map_err(problem)?;
-            println!("withdrew {count} file(s) of {package} {version}");
-            Ok(())
-        }
-        DepotAction::Renew { root } => supervisor_depot::renew(&root, clock()).map_err(problem),
-        DepotAction::List { root } => {
-            let shelves = supervisor_depot::shelves(&root).map_err(problem)?;
-            for item in shelves.offered() {
-                println!("{} {} ({})", item.package, item.version, item.archs.join(" "));
-            }
-            Ok(())
-        }
-        DepotAction::Serve { root, listen, base_url } => serve(&root, &listen, base_url),
-        DepotAction::Keys { action } => depot_keys::run(action),
-    }
-}
-
-/// What the depot's library says, as the program says it.
-pub fn problem(error: DepotError) -> Problem {
-    let remedy = error.remedy();
-    let problem = Problem::new("the depot cannot do that").because(error);
-    match remedy {
-        Some(remedy) => problem.remedy(remedy),
-        None => problem,
-    }
-}
-
-fn init(root: &Path) -> Result<()> {
-    let seed = || {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)
-            .map_err(|error| Problem::new("the system has no random numbers").because(error))?;
-        Ok::<_, Problem>(bytes)
+/// Becomes `holdfast-depot`; returns only with the reason why that cannot be.
+pub fn hand_over(arguments: &[OsString], search: &str) -> Problem {
+    let beside = std::env::current_exe().ok().and_then(|this| Some(this.parent()?.join(PROGRAM)));
+    let Some(program) = beside.into_iter().chain(candidates(search)).find(|path| path.is_file())
+    else {
+        return Problem::new(format!("{PROGRAM} is neither beside this program nor in PATH"))
+            .remedy(format!(
+                "keeping a depot needs the program {PROGRAM}: `cargo build -p supervisor-server` \
+                 builds it; put it beside holdfast-supervisor"
+            ));
     };
-    let seeds = Seeds { root: seed()?, targets: seed()?, snapshot: seed()?, timestamp: seed()? };
-    supervisor_depot::init(root, &seeds, clock()).map_err(problem)?;
-    println!("an empty depot in {}", root.display());
-    println!(
-        "  keys: {}; move root.key to a place that is not online",
-        root.join("keys").display()
-    );
-    Ok(())
+    let cause = std::process::Command::new(&program).args(arguments).exec();
+    Problem::new(format!("cannot run {}", program.display()))
+        .because(cause)
+        .remedy("build it for this machine, and see that it may be executed")
 }
 
-fn serve(root: &Path, listen: &str, base_url: Option<String>) -> Result<()> {
-    use std::io::Write;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Problem::new("cannot start the server").because(error))?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(listen).await.map_err(|error| {
-            Problem::new(format!("cannot listen on {listen}"))
-                .because(error)
-                .remedy("choose another port: --listen 127.0.0.1:PORT")
-        })?;
-        let address =
-            listener.local_addr().map_err(|error| Problem::new("cannot listen").because(error))?;
-        println!("listening on http://{address}");
-        let _ = std::io::stdout().flush();
-        let settings = ServeSettings { root: root.to_owned(), base_url, renew: true, clock };
-        supervisor_depot::serve(listener, settings, asked_to_stop()).await.map_err(problem)
+fn candidates(search: &str) -> impl Iterator<Item = PathBuf> {
+    search.split(':').filter(|folder| !folder.is_empty()).map(|folder| {
+        // PATH may be relative; so is what it finds.
+        Path::new(folder).join(PROGRAM)
     })
-}
-
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
 }

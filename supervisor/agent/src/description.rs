@@ -59,6 +59,33 @@ pub struct Description {
     pub exit_configuration: i32,
     /// Exit code that means: somebody else holds what it needs.
     pub exit_lock_held: Option<i32>,
+    /// What is run now and then to see whether the daemon works; empty: nothing.
+    #[serde(default)]
+    health_command: Vec<String>,
+    /// How often. Each run wakes the box.
+    #[serde(default = "three_hundred")]
+    health_seconds: u64,
+    /// How long one run may take.
+    #[serde(default = "thirty")]
+    health_seconds_max: u64,
+    /// After how many failures in a row the daemon counts as hung.
+    #[serde(default = "three")]
+    health_failures_max: u32,
+    /// How long the daemon may write nothing into `{ready_fd}` once it was ready; 0: for ever.
+    #[serde(default)]
+    heartbeat_seconds_max: u64,
+    /// How often the depot is asked for a newer version, once one was named; 0: never.
+    #[serde(default = "a_day")]
+    update_seconds: u64,
+    /// How long a new version from the depot is watched before it is kept.
+    #[serde(default = "six_hundred")]
+    probation_seconds: u64,
+    /// What is run once to see whether a new version works on this processor.
+    #[serde(default)]
+    self_test: Vec<String>,
+    /// The names in `var` that are its state, which a version taken back must not have changed;
+    /// without it, all but logs and caches.
+    pub state: Option<Vec<String>>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
     /// What the wizard's answers must look like.
@@ -101,6 +128,21 @@ fn twenty() -> u64 {
 }
 fn sixty() -> u64 {
     60
+}
+fn three() -> u32 {
+    3
+}
+fn thirty() -> u64 {
+    30
+}
+fn three_hundred() -> u64 {
+    300
+}
+fn a_day() -> u64 {
+    24 * 3600
+}
+fn six_hundred() -> u64 {
+    600
 }
 fn term() -> String {
     "TERM".to_owned()
@@ -158,9 +200,16 @@ impl Description {
             ("ready_seconds", self.ready_seconds),
             ("ready_seconds_max", self.ready_seconds_max),
             ("stop_seconds_max", self.stop_seconds_max),
+            ("probation_seconds", self.probation_seconds),
+            ("health_seconds", self.health_seconds),
+            ("health_seconds_max", self.health_seconds_max),
+            ("heartbeat_seconds_max", self.heartbeat_seconds_max),
         ];
         if let Some((key, value)) = seconds.iter().find(|(_, value)| *value > SECONDS_MAX) {
             return Err(format!("`{key}` is {value}; at most {SECONDS_MAX} seconds make sense"));
+        }
+        if self.health_seconds == 0 || self.health_failures_max == 0 {
+            return Err("`health_seconds` and `health_failures_max` are at least 1".to_owned());
         }
         if !(0..=19).contains(&self.nice) {
             return Err(format!("`nice` is {}; it is a number from 0 to 19", self.nice));
@@ -168,7 +217,8 @@ impl Description {
         signal_named(&self.stop_signal)
             .ok_or_else(|| format!("`stop_signal` is {:?}; no such signal", self.stop_signal))?;
         let any = Filling { target: Path::new(""), var: Path::new(""), memory_bytes: 0 };
-        let texts = self.command.iter().chain(self.environment.values()).chain(&self.log_path);
+        let commands = self.command.iter().chain(&self.self_test).chain(&self.health_command);
+        let texts = commands.chain(self.environment.values()).chain(&self.log_path);
         for text in texts {
             fill(text, &any)?;
         }
@@ -184,6 +234,48 @@ impl Description {
     /// The program and its arguments.
     pub fn command(&self, filling: &Filling<'_>) -> Vec<OsString> {
         self.command.iter().filter_map(|text| fill(text, filling).ok()).map(Into::into).collect()
+    }
+
+    /// What is run once to see whether a new version works here; empty: nothing.
+    pub fn self_test(&self, filling: &Filling<'_>) -> Vec<OsString> {
+        self.self_test.iter().filter_map(|text| fill(text, filling).ok()).map(Into::into).collect()
+    }
+
+    /// What is run to see whether the daemon works.
+    pub fn health_command(&self, filling: &Filling<'_>) -> Vec<OsString> {
+        let filled = self.health_command.iter().filter_map(|text| fill(text, filling).ok());
+        filled.map(Into::into).collect()
+    }
+
+    /// How often that is run; `None`: never.
+    pub fn health_every(&self) -> Option<Duration> {
+        (!self.health_command.is_empty()).then(|| Duration::from_secs(self.health_seconds))
+    }
+
+    /// How long one run may take.
+    pub fn health_max(&self) -> Duration {
+        Duration::from_secs(self.health_seconds_max)
+    }
+
+    /// After how many failures in a row the daemon counts as hung.
+    pub fn health_failures_max(&self) -> u32 {
+        self.health_failures_max
+    }
+
+    /// How long the daemon may give no sign of life; `None`: for ever.
+    pub fn heartbeat_max(&self) -> Option<Duration> {
+        let is_asked_for = self.heartbeat_seconds_max > 0;
+        is_asked_for.then(|| Duration::from_secs(self.heartbeat_seconds_max))
+    }
+
+    /// How often the depot is asked; `None`: never.
+    pub fn update_every(&self) -> Option<Duration> {
+        (self.update_seconds > 0).then(|| Duration::from_secs(self.update_seconds))
+    }
+
+    /// How long a new version is watched before it is kept.
+    pub fn probation(&self) -> Duration {
+        Duration::from_secs(self.probation_seconds)
     }
 
     /// The variables the daemon gets beside the few that every program needs.

@@ -8,6 +8,7 @@ use crate::problem::{Problem, Result};
 use engine_contract::identity::{CopyFound, FILE_BYTES_MAX, Guid, Identity, Verdict, compare};
 use std::path::PathBuf;
 use supervisor_dsm::Folder;
+use supervisor_dsm::machine::marks;
 
 const FILE_NAME: &str = "identity";
 
@@ -93,10 +94,7 @@ impl Copies {
                 Ok(identity)
             }
             Verdict::Nobody => {
-                let bits = getrandom::u64().map_err(|error| {
-                    Problem::new("the system has no random numbers").because(error)
-                })?;
-                let identity = Identity::new(Guid::from_random(bits));
+                let identity = Identity::new(fresh_guid()?);
                 self.write(identity, &self.everywhere())?;
                 Ok(identity)
             }
@@ -144,6 +142,13 @@ impl Copies {
     }
 }
 
+/// A GUID nobody has.
+pub fn fresh_guid() -> Result<Guid> {
+    let bits = getrandom::u64()
+        .map_err(|error| Problem::new("the system has no random numbers").because(error))?;
+    Ok(Guid::from_random(bits))
+}
+
 fn read_copy(folder: &Folder) -> CopyFound {
     use engine_contract::identity::IdentityError;
     match folder.read_text(FILE_NAME, FILE_BYTES_MAX as u64) {
@@ -166,7 +171,8 @@ fn disagreement(guids: &[Guid]) -> Problem {
 /// Makes the copies agree again, as far as that needs nobody's decision; a sentence when it does.
 /// The daemon may have taken over another computer since they were written.
 pub fn mend(installation: &Installation) -> Option<String> {
-    let copies = Copies::read(installation);
+    // A DSM upgrade may have deleted a place with its copy.
+    let copies = Copies::read_or_make(installation).ok()?;
     match copies.verdict() {
         Verdict::Known { rewrite, .. } if rewrite.is_empty() => None,
         Verdict::Nobody => None,
@@ -174,12 +180,55 @@ pub fn mend(installation: &Installation) -> Option<String> {
     }
 }
 
+/// In `var`: the marks of the machine this identity was last used on.
+const MACHINE_FILE: &str = "machine";
+const MACHINE_BYTES_MAX: u64 = 8 * 1024;
+
+/// A sentence when this identity was last used on a machine that has nothing in common with this
+/// one: its disks were moved, or copied, and then there are two computers with one GUID.
+pub fn other_machine(installation: &Installation) -> Option<String> {
+    let now = marks(installation.package.dsm());
+    let var = installation.package.open_var().ok()?;
+    let before = var.read_text(MACHINE_FILE, MACHINE_BYTES_MAX).ok()??;
+    let before: Vec<&str> = before.lines().collect();
+    let has_nothing_in_common = !now.iter().any(|mark| before.contains(&mark.as_str()));
+    (has_nothing_in_common && !now.is_empty() && !before.is_empty()).then(|| {
+        format!(
+            "this computer's GUID was last used on another machine ({}). If that one is gone: \
+             holdfast-supervisor identity keep. If it still works: holdfast-supervisor identity \
+             new",
+            before.first().unwrap_or(&"unknown")
+        )
+    })
+}
+
+/// Remembers this machine as the identity's own, unless it belongs to another one so far.
+pub fn note_machine(installation: &Installation) -> Option<String> {
+    let other = other_machine(installation);
+    if other.is_none() {
+        claim_machine(installation).err().map(|problem| problem.fact())
+    } else {
+        other
+    }
+}
+
+/// Remembers this machine as the identity's own, whatever was before.
+pub fn claim_machine(installation: &Installation) -> Result<()> {
+    let now = marks(installation.package.dsm());
+    if now.is_empty() {
+        return Ok(());
+    }
+    let var = installation.package.open_or_make_var()?;
+    let text = now.join("\n") + "\n";
+    if var.read_text(MACHINE_FILE, MACHINE_BYTES_MAX)?.as_deref() != Some(text.as_str()) {
+        var.write(MACHINE_FILE, text.as_bytes(), 0o600)?;
+    }
+    Ok(())
+}
+
 /// The GUID an old CrashPlan package left on this box, and where.
 pub fn legacy(installation: &Installation) -> Option<(Guid, PathBuf)> {
-    installation.package.crashplan_identities().into_iter().find_map(|(path, text)| {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix("guid="))?;
-        Some((line.trim().parse().ok()?, path))
-    })
+    crate::legacy::find(installation).guid
 }
 
 /// What is at a place, in words.

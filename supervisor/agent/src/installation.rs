@@ -57,15 +57,21 @@ impl Installation {
     /// The daemon's description: in the installed payload, or (before it is installed) beside this
     /// program.
     pub fn description(&self) -> Result<Description> {
-        Description::of(self.package.target()).or_else(|problem| {
+        Description::of(&self.payload()).or_else(|problem| {
             let own = self.settings.program.parent().and_then(Path::parent);
             own.and_then(|payload| Description::of(payload).ok()).ok_or(problem)
         })
     }
 
-    /// What the placeholders stand for here.
-    pub fn filling(&self, memory_bytes: u64) -> Filling<'_> {
-        Filling { target: self.package.target(), var: self.package.var(), memory_bytes }
+    /// Where the programs are: what the package brought, or a newer version in a slot.
+    pub fn payload(&self) -> PathBuf {
+        let slot = crate::payloads::slot_in_use(self).map(|(_, slot)| slot);
+        slot.unwrap_or_else(|| self.package.target().to_owned())
+    }
+
+    /// What the placeholders stand for here, with the programs in `payload`.
+    pub fn filling<'a>(&'a self, payload: &'a Path, memory_bytes: u64) -> Filling<'a> {
+        Filling { target: payload, var: self.package.var(), memory_bytes }
     }
 
     /// The folder of locks, PID file and state; made when missing.

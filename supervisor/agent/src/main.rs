@@ -1,4 +1,4 @@
-//! `holdfast-supervisor`: any daemon as a well-behaved DSM package, and the depot it comes from.
+//! `holdfast-supervisor`: any daemon as a well-behaved DSM package.
 //!
 //! `main` reads flags and environment once, into [`installation::Settings`]; everything below
 //! gets them as arguments.
@@ -7,17 +7,21 @@
 //! holds a lock as long as it lives, and its daemon inherits another.
 //!
 //! **Not here:** what a backup is. The daemon is described in `conf/daemon.toml`, and any daemon
-//! will do. Decisions are `lifecycle`'s, DSM is `dsm`'s, trust is `trust`'s, shelves are `depot`'s.
+//! will do. Decisions are `lifecycle`'s, DSM is `dsm`'s, trust is `trust`'s. A depot is kept by
+//! `holdfast-depot`, to which `depot …` hands over.
 
 mod answers;
 mod command_line;
 mod daemon;
 mod depot;
-mod depot_keys;
 mod description;
+mod downloads;
 mod hooks;
 mod identity;
+mod install;
 mod installation;
+mod legacy;
+mod payloads;
 mod plan;
 mod problem;
 mod record;
@@ -25,7 +29,9 @@ mod report;
 mod service;
 mod supervise;
 mod update;
+mod watchdog;
 
+use crate::payloads::UpdateRecord;
 use clap::Parser;
 use command_line::{Command, CommandLine, IdentityAction, Place, UpdateAction};
 use engine_contract::identity::Guid;
@@ -77,13 +83,17 @@ fn carry_out(
     environment: &BTreeMap<String, String>,
 ) -> Result<u8> {
     let Some(place) = command.place().cloned() else {
-        let Command::Depot { action } = command else { return Ok(0) };
-        return depot::run(action).map(|()| 0);
+        let Command::Depot { arguments } = command else { return Ok(0) };
+        let search = environment.get("PATH").map(String::as_str).unwrap_or_default();
+        return Err(depot::hand_over(&arguments, search));
     };
     if matches!(command, Command::Run { .. }) {
         supervisor_dsm::launch::close_inherited();
     }
     let installation = Installation::find(settings(&place, context, environment)?)?;
+    if let Some(code) = by_synopkg(&installation, &command)? {
+        return Ok(code);
+    }
     installation.become_package_user()?;
     match command {
         Command::Hook { name, .. } => hooks::run(&installation, &name).map(|()| 0),
@@ -109,11 +119,11 @@ fn carry_out(
             Ok(0)
         }
         Command::Identity { action } => identity_action(&installation, action).map(|()| 0),
-        Command::Update { action: UpdateAction::Check { depot, root_key, channel, json, .. } } => {
-            let asked = update::Asked { depot, root_key, channel };
-            print_report(&update::check(&installation, asked)?, json);
+        Command::Legacy { json, .. } => {
+            print_report(&report::of_legacy(&installation), json);
             Ok(0)
         }
+        Command::Update { action } => update_action(&installation, action).map(|()| 0),
         Command::Depot { .. } => Ok(0),
     }
 }
@@ -155,6 +165,34 @@ fn service_verb(installation: &Installation, verb: &str) -> Result<u8> {
     }
 }
 
+/// DSM 7 believes only its own command. A start or stop by hand is handed to it, which comes back
+/// here by the package's script; so Package Center shows what is.
+fn by_synopkg(installation: &Installation, command: &Command) -> Result<Option<u8>> {
+    let verb = match command {
+        Command::Start { .. } => "start",
+        Command::Stop { .. } => "stop",
+        Command::Service { verb, .. } if verb == "start" || verb == "stop" => verb,
+        _ => return Ok(None),
+    };
+    let Some(program) = installation.package.synopkg() else { return Ok(None) };
+    if installation.settings.context.is_from_dsm() {
+        return Ok(None);
+    }
+    let name = installation.package.name().as_str();
+    let ended = std::process::Command::new(&program).args([verb, name]).status();
+    let ended = ended.map_err(|error| {
+        Problem::new(format!("cannot run {}", program.display())).because(error)
+    })?;
+    match ended.code() {
+        Some(0) => Ok(Some(0)),
+        code => Err(Problem::new(format!(
+            "synopkg could not {verb} {name}: it ended with {}",
+            code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"))
+        ))
+        .remedy(format!("read {}", service::log_path(installation).display()))),
+    }
+}
+
 /// Starts; by hand also tells Package Center below DSM 7, which otherwise would not know.
 fn start(installation: &Installation) -> Result<()> {
     service::start(installation)?;
@@ -188,12 +226,53 @@ fn identity_action(installation: &Installation, action: IdentityAction) -> Resul
         IdentityAction::Guid { .. } => {
             println!("{}", identity::Copies::read(installation).known()?.guid);
         }
+        IdentityAction::Keep { .. } => identity::claim_machine(installation)?,
+        IdentityAction::New { .. } => {
+            let copies = identity::Copies::read_or_make(installation)?;
+            let identity = copies.set(identity::fresh_guid()?)?;
+            identity::claim_machine(installation)?;
+            println!("this computer is {} from now on", identity.guid);
+        }
         IdentityAction::Set { guid, .. } | IdentityAction::Adopt { guid, .. } => {
             let copies = identity::Copies::read_or_make(installation)?;
             let identity = copies.set(parse(&guid)?)?;
             println!("this computer is {} (generation {})", identity.guid, identity.generation);
             if service::status(installation) == service::Status::Running {
                 println!("  what to do: stop and start the package, for the daemon to see it");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn update_action(installation: &Installation, action: UpdateAction) -> Result<()> {
+    use UpdateAction::{Allow, Check, Hold, Install, Refuse, RollBack, Show};
+    let change = |change: &dyn Fn(&mut UpdateRecord)| {
+        let mut record = UpdateRecord::read(installation);
+        change(&mut record);
+        record.write(installation)
+    };
+    match action {
+        Check { depot, root_key, channel, json, .. } => {
+            let asked = update::Asked { depot, root_key, channel };
+            print_report(&update::check(installation, &asked)?, json);
+        }
+        Install { depot, root_key, channel, automatic, .. } => {
+            let asked = update::Asked { depot, root_key, channel: channel.unwrap_or_default() };
+            println!("{}", install::install(installation, &asked, automatic)?);
+        }
+        Show { json, .. } => print_report(&report::of_update(installation), json),
+        Hold { off, .. } => change(&|record| record.hold = !off)?,
+        Refuse { version, .. } => change(&|record| record.refuse(&version))?,
+        Allow { version, .. } => change(&|record| record.refused.retain(|it| *it != version))?,
+        RollBack { state, .. } => {
+            let runs = service::status(installation) != service::Status::NotRunning;
+            if runs {
+                service::stop(installation)?;
+            }
+            println!("{}", payloads::go_back(installation, state)?);
+            if runs {
+                service::start(installation)?;
             }
         }
     }

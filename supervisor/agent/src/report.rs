@@ -1,14 +1,15 @@
 //! `status`, `plan` and `identity show` for people, and the same as JSON for scripts.
 
-use crate::identity::{Copies, legacy, words};
+use crate::identity::{Copies, legacy, other_machine, words};
 use crate::installation::Installation;
+use crate::payloads::{self, UpdateRecord};
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::service::{Status, status};
 use engine_contract::identity::Verdict;
 use serde_json::{Value, json};
 use supervisor_dsm::clock;
-use supervisor_dsm::limits::Limits;
+use supervisor_dsm::limits::{Limits, one_command};
 use supervisor_dsm::machine::Machine;
 use supervisor_dsm::process::ProcessId;
 
@@ -45,7 +46,7 @@ pub fn of_status(installation: &Installation) -> (Status, Report) {
         .collect();
     let json = json!({
         "package": package.name().as_str(),
-        "version": package.info_version(),
+        "version": payloads::running_version(installation),
         "dsm": package.dsm_version().to_string(),
         "machine": {
             "host": machine.host,
@@ -64,9 +65,11 @@ pub fn of_status(installation: &Installation) -> (Status, Report) {
         "last_ending": record.as_ref().and_then(|record| record.last_ending.clone()),
         "next_try": record.as_ref().and_then(|record| record.next_try),
         "identity": identity_json(&copies),
+        "other_machine": other_machine(installation),
         "memory": memory_json(&plan, record.as_ref()),
         "open_files": open_files,
         "shortfalls": shortfalls,
+        "as_root_at_boot": one_command(&reached.shortfalls()),
         "target": package.target().to_string_lossy(),
         "var": package.var().to_string_lossy(),
     });
@@ -88,7 +91,8 @@ fn status_text(
     reached: &Limits,
 ) -> String {
     let package = &installation.package;
-    let version = package.info_version().unwrap_or_else(|| "of unknown version".to_owned());
+    let version =
+        payloads::running_version(installation).unwrap_or_else(|| "of unknown version".to_owned());
     let mut lines = vec![format!(
         "{} {version} on DSM {}: {}",
         package.name(),
@@ -110,15 +114,24 @@ fn status_text(
         }
     }
     lines.push(format!("  computer     {}", identity_line(copies)));
+    if let Some(sentence) = other_machine(installation) {
+        lines.push(format!("               {sentence}"));
+    }
+    if let Some(last) = UpdateRecord::read(installation).last {
+        lines.push(format!("  update       {last}"));
+    }
     lines.push(format!("  memory       {}", plan.sentence()));
     lines.extend(plan.complaints.iter().map(|text| format!("               {text}")));
     lines.push(format!("  open files   {}", reached.open_files));
     for short in reached.shortfalls() {
         let (what, got, wanted) = (short.what, short.reached, short.wanted);
         lines.push(format!("  limit        {what}: {got} instead of {wanted}"));
-        if let Some(command) = short.command {
-            lines.push(format!("    what to do: as root, at every boot: {command}"));
-        }
+    }
+    if let Some(command) = one_command(&reached.shortfalls()) {
+        lines.push(format!(
+            "    what to do: Control Panel, Task Scheduler, Create, Triggered Task, user root, \
+             event Boot-up: {command}"
+        ));
     }
     lines.push(format!("  log          {}", crate::service::log_path(installation).display()));
     lines.join("\n")
@@ -168,6 +181,49 @@ fn memory_json(plan: &Plan, record: Option<&Record>) -> Value {
         "steps_down": plan.facts.steps_down,
         "complaints": plan.complaints,
     })
+}
+
+/// Which version runs, and how far updates are.
+pub fn of_update(installation: &Installation) -> Report {
+    let record = UpdateRecord::read(installation);
+    let running = payloads::running_version(installation);
+    let slot = payloads::slot_in_use(installation);
+    let bundled = installation.package.info_version();
+    let phase = record.progress().phase.word();
+    let unknown = || "of unknown version".to_owned();
+    let from = if slot.is_some() { "from the depot" } else { "as the package brought it" };
+    let mut lines = vec![
+        format!("{} runs, {from}", running.clone().unwrap_or_else(unknown)),
+        format!("  package   {}", bundled.clone().unwrap_or_else(unknown)),
+    ];
+    if let Some(candidate) = &record.candidate {
+        lines.push(format!("  update    {}, {phase}", candidate.version));
+    }
+    if let Some(last) = &record.last {
+        lines.push(format!("  last      {last}"));
+    }
+    if !record.refused.is_empty() {
+        lines.push(format!("  refused   {}", record.refused.join(", ")));
+    }
+    if record.hold {
+        lines.push("  on hold   no update is installed by itself".to_owned());
+    }
+    let json = json!({
+        "running": running, "bundled": bundled, "phase": phase,
+        "slot": slot.map(|(_, path)| path.to_string_lossy().into_owned()),
+        "candidate": record.candidate.as_ref().map(|candidate| &candidate.version),
+        "current": record.current, "previous": record.previous, "refused": record.refused,
+        "hold": record.hold, "depot": record.depot, "channel": record.channel,
+        "last": record.last,
+    });
+    Report { json, text: lines.join("\n") }
+}
+
+/// What an old CrashPlan left.
+pub fn of_legacy(installation: &Installation) -> Report {
+    let found = crate::legacy::find(installation);
+    let json = serde_json::to_value(&found).unwrap_or_default();
+    Report { json, text: crate::legacy::text(&found) }
 }
 
 /// The memory plan, and how it came about.

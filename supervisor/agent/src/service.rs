@@ -5,6 +5,7 @@
 
 use crate::daemon::stop_left_behind;
 use crate::description::Description;
+use crate::hooks;
 use crate::identity::Copies;
 use crate::installation::{Installation, Names};
 use crate::problem::{Problem, Result};
@@ -68,7 +69,7 @@ impl Status {
 
 /// Whether the daemon runs.
 pub fn status(installation: &Installation) -> Status {
-    if Description::of(installation.package.target()).is_err() {
+    if Description::of(&installation.payload()).is_err() {
         return Status::Broken;
     }
     let names = installation.names();
@@ -93,6 +94,12 @@ pub fn status(installation: &Installation) -> Status {
 /// Starts the daemon and returns when it is ready.
 pub fn start(installation: &Installation) -> Result<()> {
     let description = installation.description()?;
+    let is_supervised = installation
+        .run_folder_if_any()?
+        .is_some_and(|run| who(&run, &installation.names()).is_some());
+    if !is_supervised {
+        hooks::before_start(installation)?;
+    }
     if description.identity
         && let Some(problem) = Copies::read(installation).disagreement()
     {
@@ -146,9 +153,15 @@ fn who(run: &Folder, names: &Names) -> Option<i32> {
 
 /// Starts `holdfast-supervisor run` in a session of its own.
 fn spawn(installation: &Installation) -> Result<i32> {
+    spawn_self(installation, &["run"])
+}
+
+/// Starts this program with other words in a session of its own; what it says goes into the log.
+pub fn spawn_self(installation: &Installation, words: &[&str]) -> Result<i32> {
     let log = BoundedLog::open(installation.log_folder()?, &installation.names().log)?;
     let settings = &installation.settings;
-    let mut command: Vec<OsString> = vec![settings.program.clone().into(), "run".into()];
+    let mut command: Vec<OsString> = vec![settings.program.clone().into()];
+    command.extend(words.iter().map(OsString::from));
     command.extend(["--root".into(), settings.root.clone().into()]);
     command.extend(["--package".into(), installation.package.name().as_str().into()]);
     let mut environment: Vec<(String, OsString)> = vec![
@@ -277,7 +290,8 @@ fn ask_supervisor(run: &Folder, names: &Names) -> Result<Option<ProcessId>> {
 
 /// The path of the log that people should read.
 pub fn log_path(installation: &Installation) -> std::path::PathBuf {
-    let filling = installation.filling(0);
+    let payload = installation.payload();
+    let filling = installation.filling(&payload, 0);
     installation
         .description()
         .ok()

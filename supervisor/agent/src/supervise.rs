@@ -5,9 +5,11 @@ use crate::daemon::{Daemon, stop_left_behind};
 use crate::description::{Description, Readiness};
 use crate::identity;
 use crate::installation::{Installation, Names};
+use crate::payloads;
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
 use crate::record::{Process, Record, this_boot};
+use crate::watchdog::Watchdog;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
@@ -29,6 +31,9 @@ const LOG_CHECK_MILLISECONDS_MIN: u64 = 200;
 /// Where the log cannot be watched, its size is looked at this often.
 const LOG_CHECK_SECONDS_UNWATCHED: u64 = 30;
 
+/// The depot is asked this long after a start, at the earliest.
+const UPDATE_AFTER_START: Duration = Duration::from_secs(3600);
+
 /// Begins what the supervisor says, after the time; the rest of the log is the daemon's.
 const OWN_WORD: &str = "supervisor: ";
 
@@ -45,6 +50,13 @@ struct Supervisor {
     policy: Policy,
     daemon: Option<Daemon>,
     deadline: Option<(Instant, Event)>,
+    watchdog: Watchdog,
+    /// When the depot is asked again, if the owner ever named one.
+    next_update: Option<Instant>,
+    /// When a new version will have been well for long enough.
+    proved_at: Option<Instant>,
+    /// Whether somebody asked for a stop.
+    is_asked_to_stop: bool,
     record: Record,
     limits: Limits,
     _lock: SupervisorLock,
@@ -76,6 +88,10 @@ pub fn run(installation: Installation) -> Result<()> {
         watch,
         daemon: None,
         deadline: None,
+        watchdog: Watchdog::default(),
+        next_update: None,
+        proved_at: None,
+        is_asked_to_stop: false,
         installation,
         description,
         names,
@@ -86,6 +102,7 @@ pub fn run(installation: Installation) -> Result<()> {
         limits,
         _lock: lock,
     };
+    supervisor.plan_update(UPDATE_AFTER_START);
     supervisor.begin()?;
     supervisor.attend()
 }
@@ -104,7 +121,7 @@ fn first_record(installation: &Installation, plan: &Plan, limits: &Limits) -> Re
         steps_down: plan.facts.steps_down,
         next_try: None,
         last_ending: None,
-        package_version: installation.package.info_version(),
+        package_version: payloads::running_version(installation),
         memory: plan.plan,
         memory_reason: plan.reason,
         open_files: limits.open_files,
@@ -152,6 +169,7 @@ impl Supervisor {
             self.record.memory = record.memory;
             self.record.memory_reason = record.memory_reason;
             self.record.attempt = attempt + 1;
+            self.note_ready();
             self.say(&format!("took over the running daemon, process {}", id.pid));
             self.note();
             return Ok(());
@@ -165,10 +183,11 @@ impl Supervisor {
     }
 
     fn mend_identity(&self) {
-        if self.description.identity
-            && let Some(sentence) = identity::mend(&self.installation)
-        {
-            self.say(&sentence);
+        if self.description.identity {
+            let (mend, machine) = (identity::mend, identity::note_machine);
+            for sentence in [mend, machine].iter().filter_map(|ask| ask(&self.installation)) {
+                self.say(&sentence);
+            }
         }
     }
 
@@ -187,12 +206,30 @@ impl Supervisor {
             if log {
                 self.check_log();
             }
+            if self.watchdog.wake().is_some_and(|at| Instant::now() >= at) {
+                match self.watchdog.look(&self.installation, &self.description) {
+                    Ok(hung) => self.consider(hung),
+                    Err(problem) => self.say(&problem.fact()),
+                }
+            }
+            if self.next_update.is_some_and(|at| Instant::now() >= at) {
+                self.update();
+            }
+            if self.proved_at.is_some_and(|at| Instant::now() >= at) {
+                self.proved_at = None;
+                self.say_outcome(payloads::prove(&self.installation));
+            }
             if let Some((at, event)) = self.deadline
                 && Instant::now() >= at
             {
                 self.deadline = None;
                 self.meet(event);
             }
+        }
+        if self.is_asked_to_stop
+            && let Err(problem) = payloads::stopped(&self.installation)
+        {
+            self.say(&problem.fact());
         }
         self.mend_identity();
         Record::remove(&self.run, &self.names)?;
@@ -215,7 +252,9 @@ impl Supervisor {
         if let (Some(watch), None) = (&self.watch, log_check) {
             add(3, watch.as_fd());
         }
-        let wake = self.deadline.map(|(at, _)| at).into_iter().chain(log_check).min();
+        let wake = self.deadline.map(|(at, _)| at).into_iter();
+        let wake = wake.chain(log_check).chain(self.proved_at).chain(self.watchdog.wake());
+        let wake = wake.chain(self.next_update).min();
         let timeout = wake.map_or(PollTimeout::NONE, |at| {
             // One more, so that the deadline is over when we wake and not almost.
             let milliseconds = at.saturating_duration_since(now).as_millis() + 1;
@@ -258,6 +297,10 @@ impl Supervisor {
             };
             if self.daemon.as_ref().is_some_and(|daemon| daemon.id.pid == pid) {
                 self.ended(exit);
+            } else if let Some(hung) =
+                self.watchdog.ended(pid, exit == Exit::Code(0), &self.description)
+            {
+                self.consider(hung);
             }
         }
     }
@@ -268,8 +311,12 @@ impl Supervisor {
         let mut bytes = [0; 64];
         match nix::unistd::read(ready, &mut bytes) {
             Ok(0) => daemon.ready = None,
+            Ok(_) if daemon.ready_since.is_some() => self.watchdog.beat(&self.description),
             Ok(count) if bytes[..count].contains(&b'\n') => {
-                daemon.ready = None;
+                // Kept open only for a daemon that goes on giving signs of life.
+                if self.description.heartbeat_max().is_none() {
+                    daemon.ready = None;
+                }
                 self.meet(Event::Ready);
             }
             _ => {}
@@ -297,6 +344,8 @@ impl Supervisor {
         let Some(daemon) = self.daemon.take() else { return };
         daemon.tree().kill();
         self.deadline = None;
+        self.proved_at = None;
+        self.watchdog.end();
         let folder = self.installation.log_folder();
         let lines = folder.map_or_else(
             |_| Vec::new(),
@@ -313,11 +362,15 @@ impl Supervisor {
             configuration: self.description.exit_configuration,
             lock_held: self.description.exit_lock_held,
         };
-        let ending = Ending::of(exit, &codes, &around);
-        // A daemon that was stopped for being late ended by our signal; its lateness is the news.
-        let sentence = match daemon.was_late {
-            true => self.late_sentence(),
-            false => sentence(exit, ending, &lines),
+        let ending = match Ending::of(exit, &codes, &around) {
+            // A new version that goes away by itself has not proved itself.
+            Ending::Wanted if payloads::is_on_trial(&self.installation) => Ending::Crash,
+            ending => ending,
+        };
+        // A daemon that was given up ended by our signal; why it was given up is the news.
+        let sentence = match daemon.was_given_up {
+            Some(ref why) => why.clone(),
+            None => sentence(exit, ending, &lines),
         };
         self.say(&sentence);
         self.record.last_ending = Some(sentence);
@@ -331,22 +384,31 @@ impl Supervisor {
         self.carry_out(action);
     }
 
-    fn late_sentence(&self) -> String {
-        let seconds = self.description.ready_max().as_secs();
-        format!("the daemon was not ready within {seconds} seconds")
+    /// Says why the daemon is told to stop although nobody asked for it.
+    fn give_up(&mut self, why: String) {
+        self.say(&why);
+        self.record.last_ending = Some(why.clone());
+        if let Some(daemon) = &mut self.daemon {
+            daemon.was_given_up = Some(why);
+        }
+    }
+
+    fn consider(&mut self, hung: Option<String>) {
+        if let Some(why) = hung {
+            self.give_up(why);
+            self.watchdog.end();
+            self.meet(Event::Hung);
+        }
     }
 
     fn meet(&mut self, event: Event) {
         if let (Event::Ready, Some(daemon)) = (event, &mut self.daemon) {
             daemon.ready_since = Some(Instant::now());
         }
+        self.is_asked_to_stop |= event == Event::StopAsked;
         if event == Event::ReadyLate {
-            let sentence = self.late_sentence();
-            self.say(&sentence);
-            self.record.last_ending = Some(sentence);
-            if let Some(daemon) = &mut self.daemon {
-                daemon.was_late = true;
-            }
+            let seconds = self.description.ready_max().as_secs();
+            self.give_up(format!("the daemon was not ready within {seconds} seconds"));
         }
         let healthy = self.daemon.as_ref().map_or(0, Daemon::healthy_seconds);
         let action = self.policy.on(event, healthy, chance());
@@ -360,6 +422,7 @@ impl Supervisor {
             Action::SayReady => {
                 self.deadline = None;
                 self.say("ready");
+                self.note_ready();
             }
             Action::StartAfter { milliseconds } => {
                 let wait = Duration::from_millis(milliseconds);
@@ -372,6 +435,7 @@ impl Supervisor {
                 self.say("waits until its settings are corrected and it is started again");
             }
             Action::AskToStop => {
+                self.watchdog.end();
                 if let Some(daemon) = &self.daemon {
                     let _ = daemon.id.signal(self.description.stop_signal());
                     let _ = daemon.id.signal(Signal::SIGCONT);
@@ -391,7 +455,57 @@ impl Supervisor {
         self.note();
     }
 
+    /// A new version that became ready is watched from now on.
+    fn note_ready(&mut self) {
+        self.watchdog.begin(&self.description);
+        match payloads::ready(&self.installation) {
+            Ok(true) => self.proved_at = Some(Instant::now() + self.description.probation()),
+            Ok(false) => {}
+            Err(problem) => self.say(&problem.fact()),
+        }
+    }
+
+    /// The depot is asked after this long, and up to as much longer by chance, so that not all
+    /// boxes come at once. Without a depot nothing wakes us for it.
+    fn plan_update(&mut self, at_most: Duration) {
+        let has_depot = payloads::UpdateRecord::read(&self.installation).depot.is_some();
+        let every = self.description.update_every().filter(|_| has_depot);
+        self.next_update = every.map(|every| {
+            let wait = every.min(at_most);
+            Instant::now() + wait + wait.mul_f64(f64::from(chance()) / f64::from(u32::MAX))
+        });
+    }
+
+    /// A program of its own asks and installs: what it needs for that is gone again afterwards. It
+    /// stops and starts the daemon, and us, as an owner would.
+    fn update(&mut self) {
+        self.plan_update(Duration::MAX);
+        let words = ["update", "install", "--automatic"];
+        if let Err(problem) = crate::service::spawn_self(&self.installation, &words) {
+            self.say(&problem.fact());
+        }
+    }
+
+    fn say_outcome(&self, outcome: Result<Option<String>>) {
+        match outcome {
+            Ok(Some(sentence)) => self.say(&sentence),
+            Ok(None) => {}
+            Err(problem) => self.say(&problem.fact()),
+        }
+    }
+
+    /// Which version it will be, and how that one is described.
+    fn choose_payload(&mut self) {
+        self.say_outcome(payloads::before_start(&self.installation));
+        match self.installation.description() {
+            Ok(description) => self.description = description,
+            Err(problem) => self.say(&problem.fact()),
+        }
+        self.record.package_version = payloads::running_version(&self.installation);
+    }
+
     fn start(&mut self) {
+        self.choose_payload();
         let plan = Plan::now(&self.installation);
         self.record.attempt += 1;
         self.record.next_try = None;

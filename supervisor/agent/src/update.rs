@@ -1,12 +1,14 @@
-//! `update check`: fetches the depot's signed metadata, verifies it, says what is newest for this
-//! box. It installs nothing.
+//! Asking the depot: fetches its signed metadata, verifies it, says what is newest for this box.
+//! It installs nothing; that is `install`'s.
 //!
 //! What was verified is kept in `var/trust`, so that a depot which goes back to something older is
 //! noticed. Everything is bounded: each answer by `trust`'s limit, the whole by a time.
 
 use crate::installation::Installation;
+use crate::payloads::{self, UpdateRecord};
 use crate::problem::{Problem, Result};
 use crate::report::Report;
+use nix::fcntl::OFlag;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,8 +16,8 @@ use supervisor_dsm::machine::Machine;
 use supervisor_dsm::{Folder, clock};
 use supervisor_fetch::{FetchError, Source};
 use supervisor_trust::{
-    Cache, Client, Keep, Moment, TrustError, UnixSeconds, Verified, Wanted, client as limits,
-    compare_versions,
+    Cache, Client, FileHash, Keep, Moment, Offer, TargetFile, TrustError, UnixSeconds, Verified,
+    Wanted, client as limits, compare_versions,
 };
 
 /// The whole check may take no longer.
@@ -40,8 +42,56 @@ pub struct Asked {
     pub channel: String,
 }
 
+impl Asked {
+    /// The same, with what was named before in the place of what was not named now.
+    pub fn or_as_before(&self, record: &UpdateRecord) -> Self {
+        let channel = Some(self.channel.clone()).filter(|channel| !channel.is_empty());
+        let before = || record.channel.clone().filter(|channel| !channel.is_empty());
+        Self {
+            depot: self.depot.clone().or_else(|| record.depot.clone()),
+            root_key: self.root_key.clone(),
+            channel: channel.or_else(before).unwrap_or_else(|| "stable".to_owned()),
+        }
+    }
+}
+
+/// The newest version that a depot signed for this box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Which one.
+    pub version: String,
+    /// Its file's name.
+    pub file: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its hash.
+    pub hash: FileHash,
+    /// Whether the depot puts hashes before names.
+    pub consistent_snapshot: bool,
+}
+
+/// Checks, and tells what is newest.
+pub fn find(installation: &Installation, asked: &Asked) -> Result<Found> {
+    let client = followed(installation, asked)?;
+    let verified = client.verified().ok_or_else(|| Problem::new("nothing was verified"))?;
+    with_newest(installation, &asked.channel, &verified, |file, target, offer| Found {
+        version: offer.version.clone(),
+        file: file.to_owned(),
+        length: target.length,
+        hash: target.hash,
+        consistent_snapshot: verified.root.consistent_snapshot,
+    })
+}
+
 /// Checks, and reports what is newest.
-pub fn check(installation: &Installation, asked: Asked) -> Result<Report> {
+pub fn check(installation: &Installation, asked: &Asked) -> Result<Report> {
+    let client = followed(installation, asked)?;
+    let verified = client.verified().ok_or_else(|| Problem::new("nothing was verified"))?;
+    report(installation, &asked.channel, &verified)
+}
+
+/// Runs the client's workflow to its end and keeps what it verified.
+fn followed(installation: &Installation, asked: &Asked) -> Result<Client> {
     let depot = asked.depot.as_deref().ok_or_else(|| {
         let mut problem = Problem::new("no depot is named")
             .remedy("name it: update check --depot http://HOST:PORT");
@@ -49,7 +99,8 @@ pub fn check(installation: &Installation, asked: Asked) -> Result<Report> {
         problem
     })?;
     let state = installation.package.open_or_make_var()?.inner_or_make("trust", 0o700)?;
-    let root = trusted_root(installation, &asked, &state)?;
+    let _lock = alone(&state)?;
+    let root = trusted_root(installation, asked, &state)?;
     let kept = |name, bytes_max: u32| state.read(name, u64::from(bytes_max)).ok().flatten();
     let cache = Cache {
         timestamp: kept("timestamp.json", limits::TIMESTAMP_BYTES_MAX),
@@ -67,22 +118,43 @@ pub fn check(installation: &Installation, asked: Asked) -> Result<Report> {
         UnixSeconds::new(known.max(BUILT_AFTER_SECONDS)),
     );
     let mut client = Client::start(&root, cache, moment).map_err(untrusted)?;
+    block_on(CHECK_SECONDS_MAX, follow(&mut client, depot, &state))?;
+    let verified = client.verified().ok_or_else(|| Problem::new("nothing was verified"))?;
+    let seconds = verified.known_time().seconds().to_string();
+    state.write(KNOWN_TIME, seconds.as_bytes(), 0o600)?;
+    Ok(client)
+}
+
+/// Waits for work on the network, but no longer than so many seconds.
+pub fn block_on<T>(seconds_max: u64, work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Problem::new("cannot use the network").because(error))?;
-    let work = follow(&mut client, depot, &state);
-    let limit = Duration::from_secs(CHECK_SECONDS_MAX);
+    let limit = Duration::from_secs(seconds_max);
     runtime.block_on(async {
         tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-            Err(Problem::new(format!("the depot took longer than {CHECK_SECONDS_MAX} seconds"))
+            Err(Problem::new(format!("the depot took longer than {seconds_max} seconds"))
                 .remedy("try again later"))
         })
-    })?;
-    let verified = client.verified().ok_or_else(|| Problem::new("nothing was verified"))?;
-    let seconds = verified.known_time().seconds().to_string();
-    state.write(KNOWN_TIME, seconds.as_bytes(), 0o600)?;
-    report(installation, &asked.channel, &verified)
+    })
+}
+
+/// Keeps a second check from reading what the first is writing, for as long as the file is open.
+fn alone(state: &Folder) -> Result<std::fs::File> {
+    let file = state.open_file("lock", OFlag::O_CREAT | OFlag::O_RDWR, 0o600)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let mut problem = Problem::new("another check for updates is running")
+                .remedy("wait until it has ended, then try again");
+            problem.code = 11;
+            Err(problem)
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(Problem::new("cannot lock the folder of the depot's metadata").because(error))
+        }
+    }
 }
 
 /// The root kept from the last success, else what the package or the owner brought.
@@ -112,7 +184,8 @@ fn untrusted(error: TrustError) -> Problem {
     Problem::new("the depot is not believed").because(error).remedy(remedy)
 }
 
-fn failed(error: FetchError) -> Problem {
+/// What a failure of the network or of trust means to the owner.
+pub fn failed(error: FetchError) -> Problem {
     let remedy = error.remedy().unwrap_or("try again; if it stays, look at the NAS's disk");
     match error {
         FetchError::Untrusted(error) => untrusted(error),
@@ -130,7 +203,13 @@ async fn follow(client: &mut Client, depot: &str, state: &Folder) -> Result<()> 
     source.follow(client, |item| keep(item).map_err(std::io::Error::other)).await.map_err(failed)
 }
 
-fn report(installation: &Installation, channel: &str, verified: &Verified<'_>) -> Result<Report> {
+/// Does something with the newest version for this box.
+fn with_newest<T>(
+    installation: &Installation,
+    channel: &str,
+    verified: &Verified<'_>,
+    act: impl FnOnce(&str, &TargetFile, &Offer) -> T,
+) -> Result<T> {
     let package = &installation.package;
     let version = package.dsm_version();
     let architecture = Machine::now().architecture;
@@ -144,7 +223,15 @@ fn report(installation: &Installation, channel: &str, verified: &Verified<'_>) -
         dsm_build: version.build,
     };
     let (file, target, offer) = verified.targets.newest(&wanted).map_err(untrusted)?;
-    let installed = package.info_version();
+    Ok(act(file, target, &offer))
+}
+
+fn report(installation: &Installation, channel: &str, verified: &Verified<'_>) -> Result<Report> {
+    let own = |file: &str, target: &TargetFile, offer: &Offer| {
+        (file.to_owned(), target.length, offer.clone())
+    };
+    let (file, length, offer) = with_newest(installation, channel, verified, own)?;
+    let installed = payloads::running_version(installation);
     let is_newer = installed
         .as_deref()
         .is_none_or(|installed| compare_versions(&offer.version, installed).is_gt());
@@ -157,7 +244,7 @@ fn report(installation: &Installation, channel: &str, verified: &Verified<'_>) -
     ];
     let json = json!({
         "package": offer.package, "newest": offer.version, "installed": installed,
-        "is_newer": is_newer, "file": file, "bytes": target.length, "channel": offer.channel,
+        "is_newer": is_newer, "file": file, "bytes": length, "channel": offer.channel,
         "verified": {"root": versions[0], "timestamp": versions[1], "snapshot": versions[2],
             "targets": versions[3], "first_expiry": expires.to_string(),
             "expires_first": role.name()},
@@ -169,7 +256,7 @@ fn report(installation: &Installation, channel: &str, verified: &Verified<'_>) -
          timestamp {}, snapshot {}, targets {}; {} ends first, {expires}",
         offer.package,
         offer.version,
-        target.length,
+        length,
         versions[0],
         versions[1],
         versions[2],

@@ -309,6 +309,33 @@ fn the_status_shows_identity_memory_and_limits_to_people_and_programs() {
 }
 
 #[test]
+fn by_hand_over_ssh_dsm_7_is_asked_to_do_it_so_that_package_center_shows_it() {
+    let nas = installed(7);
+    let synopkg = nas.path("usr/syno/bin/synopkg");
+    fs::create_dir_all(synopkg.parent().unwrap()).unwrap();
+    let asked = nas.path("asked");
+    // As DSM does: writes down that the package is on, and calls the package's own script.
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >> '{}'\nSYNOPKG_PKGNAME=$2 exec '{}' service \"$1\"\n",
+        asked.display(),
+        env!("CARGO_BIN_EXE_holdfast-supervisor")
+    );
+    fs::write(&synopkg, script).unwrap();
+    fs::set_permissions(&synopkg, fs::Permissions::from_mode(0o755)).unwrap();
+    let by_hand = |words: &[&str]| {
+        let mut command = nas.command(words);
+        let ended = command.args(["--package", PACKAGE]).env_remove("SYNOPKG_PKGNAME").output();
+        ended.unwrap()
+    };
+    assert!(by_hand(&["start"]).status.success());
+    nas.expect_code("status", 0);
+    assert!(by_hand(&["service", "stop"]).status.success());
+    nas.expect_code("status", 3);
+    let lines = fs::read_to_string(&asked).unwrap();
+    assert_eq!(lines, format!("start {PACKAGE}\nstop {PACKAGE}\n"));
+}
+
+#[test]
 fn by_hand_over_ssh_dsm_6_is_told_that_the_package_runs() {
     let nas = installed(6);
     let by_hand = |verb: &str| {

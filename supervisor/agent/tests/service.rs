@@ -5,7 +5,7 @@ mod world;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
-use world::{GOOD, Nas, PACKAGE, QUICK, kill, wait_until};
+use world::{GOOD, Nas, PACKAGE, QUICK, SOON_SECONDS, kill, wait_until};
 
 #[test]
 fn a_daemon_is_started_seen_and_stopped_and_no_process_is_left() {
@@ -25,7 +25,7 @@ fn start_waits_until_the_daemon_is_ready_and_not_longer() {
     let nas = Nas::with("sleep 0.7; echo >&3; exec sleep 1000");
     let answer = nas.service("start");
     assert_eq!(answer.code, 0, "{}", answer.said);
-    assert!((0.7..3.0).contains(&answer.seconds), "{}", answer.seconds);
+    assert!((0.7..SOON_SECONDS).contains(&answer.seconds), "{}", answer.seconds);
 }
 
 #[test]
@@ -130,10 +130,10 @@ fn a_daemon_that_ignores_the_signal_and_its_children_are_killed() {
          while :; do sleep 1; done",
     );
     nas.start();
-    assert!(nas.daemon_processes().len() >= 3);
+    wait_until("all three are there", || nas.daemon_processes().len() >= 3);
     let answer = nas.service("stop");
     assert_eq!(answer.code, 0, "{}", answer.said);
-    assert!(answer.seconds < 6.0, "{}", answer.seconds);
+    assert!(answer.seconds < SOON_SECONDS, "{}", answer.seconds);
     assert_eq!(nas.daemon_processes(), [], "{}", nas.log());
 }
 
@@ -144,7 +144,7 @@ fn a_daemon_that_dies_at_once_is_reported_with_its_last_words() {
     assert_eq!(answer.code, 1, "{}", answer.said);
     assert!(answer.said.contains("the disk is made of cheese"), "{}", answer.said);
     assert!(nas.message().contains("the disk is made of cheese"), "{}", nas.message());
-    assert!(answer.seconds < 3.0, "{}", answer.seconds);
+    assert!(answer.seconds < SOON_SECONDS, "{}", answer.seconds);
     nas.expect_code("status", 1);
     nas.expect_code("stop", 0);
     nas.expect_code("status", 3);
@@ -153,11 +153,12 @@ fn a_daemon_that_dies_at_once_is_reported_with_its_last_words() {
 #[test]
 fn a_daemon_that_is_never_ready_is_given_up_in_time_and_not_left_running() {
     let nas = Nas::with(GOOD);
-    nas.unpack("exec sleep 1000", &QUICK.replace("ready_seconds_max = 5", "ready_seconds_max = 1"));
+    let keys = QUICK.replace("ready_seconds_max = 120", "ready_seconds_max = 1");
+    nas.unpack("exec sleep 1000", &keys);
     let answer = nas.service("start");
     assert_eq!(answer.code, 1);
     assert!(answer.said.contains("not ready within 1 second"), "{}", answer.said);
-    assert!((1.0..4.0).contains(&answer.seconds), "{}", answer.seconds);
+    assert!((1.0..SOON_SECONDS).contains(&answer.seconds), "{}", answer.seconds);
     nas.expect_code("stop", 0);
     assert_eq!(nas.daemon_processes(), []);
 }
@@ -191,12 +192,56 @@ fn a_daemon_that_dies_later_is_started_again_and_a_new_start_need_not_wait_for_i
     wait_until("it is started again", || {
         nas.record().contains("\"state\":\"running\"") && nas.pid_of("daemon") != first
     });
-    kill(nas.pid_of("daemon"), "-SEGV");
-    wait_until("it died", || nas.service("status").code == 1);
-    let begun = Instant::now();
-    nas.start();
-    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    // The supervisor waits longer each time: sooner or later even a slow computer sees it wait, and
+    // starts the daemon before that is over.
+    let is_sooner = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0].into_iter().any(|wait_seconds| {
+        let daemon = nas.pid_of("daemon");
+        kill(daemon, "-SEGV");
+        let mut is_seen_dead = false;
+        wait_until("it died", || {
+            is_seen_dead = nas.service("status").code == 1;
+            is_seen_dead || nas.pid_of("daemon") != daemon
+        });
+        let begun = Instant::now();
+        nas.start();
+        is_seen_dead && begun.elapsed().as_secs_f64() < wait_seconds
+    });
+    assert!(is_sooner, "a start waits as long as the supervisor would: {}", nas.log());
     assert_eq!(nas.daemon_processes().len(), 1);
+}
+
+#[test]
+fn a_daemon_that_gives_no_more_signs_of_life_is_started_again() {
+    let nas = Nas::with("while :; do echo >&3; sleep 0.1; done");
+    let keys = format!("{QUICK}heartbeat_seconds_max = 2\n");
+    nas.unpack("while :; do echo >&3; sleep 0.1; done", &keys);
+    nas.start();
+    let first = nas.pid_of("daemon");
+    kill(first, "-STOP");
+    wait_until("it is started again", || {
+        nas.record().contains("\"state\":\"running\"") && nas.pid_of("daemon") != first
+    });
+    assert!(nas.log().contains("no sign of life for 2 seconds"), "{}", nas.log());
+    nas.expect_code("status", 0);
+}
+
+#[test]
+fn a_daemon_that_runs_but_fails_its_checks_is_started_again_and_checks_leave_nothing() {
+    let nas = Nas::with(GOOD);
+    let health = "health_command = [\"/bin/sh\", \"{target}/bin/daemon.sh\", \"check\"]\n\
+                  health_seconds = 1\nhealth_seconds_max = 1\nhealth_failures_max = 2\n";
+    let script = "case \"$1\" in check) test -e \"$HOME/ill\" || exit 0; sleep 1000 & wait;; esac\n\
+                  rm -f \"$HOME/ill\"; echo >&3; exec sleep 1000";
+    nas.unpack(script, &format!("{QUICK}{health}"));
+    nas.start();
+    let first = nas.pid_of("daemon");
+    fs::write(nas.var().join("ill"), "").unwrap();
+    wait_until("it is started again", || {
+        nas.record().contains("\"state\":\"running\"") && nas.pid_of("daemon") != first
+    });
+    assert!(nas.log().contains("the daemon hangs: no answer"), "{}", nas.log());
+    nas.expect_code("stop", 0);
+    assert_eq!(nas.daemon_processes(), []);
 }
 
 #[test]
@@ -269,9 +314,13 @@ fn a_supervisor_killed_at_any_moment_of_a_start_never_leads_to_two_daemons() {
 fn a_flood_of_output_stays_bounded() {
     let nas = Nas::with("echo >&3; exec yes a-line-of-a-talkative-daemon");
     nas.start();
-    std::thread::sleep(Duration::from_secs(2));
-    kill(nas.pid_of("daemon"), "-STOP");
     let log = nas.var().join("log/supervisor.log");
+    let older = nas.var().join("log/supervisor.log.1");
+    wait_until("a log is full", || older.exists());
+    let first = fs::metadata(&older).unwrap().modified().unwrap();
+    let is_next = || fs::metadata(&older).is_ok_and(|next| next.modified().unwrap() != first);
+    wait_until("and another", is_next);
+    kill(nas.pid_of("daemon"), "-STOP");
     wait_until("the log is cut", || fs::metadata(&log).unwrap().len() <= 1 << 20);
     assert!(fs::metadata(nas.var().join("log/supervisor.log.1")).unwrap().len() <= 1 << 20);
     nas.expect_code("stop", 0);
@@ -310,9 +359,8 @@ fn status_is_fast_and_changes_nothing() {
     let nas = Nas::with(GOOD);
     nas.start();
     let before = nas.record();
-    let mut times: Vec<f64> = (0..21).map(|_| nas.service("status").seconds).collect();
-    times.sort_by(f64::total_cmp);
-    assert!(times[10] < 0.02, "the median of status is {} s", times[10]);
+    let seconds = nas.processor_seconds(&["service", "status"], 20);
+    assert!(seconds < 20.0 * 0.02, "20 times status took {seconds} s of the processor");
     assert_eq!(nas.record(), before);
 }
 
@@ -326,10 +374,12 @@ fn the_supervisor_is_small_and_sleeps() {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
-    std::thread::sleep(Duration::from_millis(300));
-    let before = number("status", "voluntary_ctxt_switches");
-    std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(number("status", "voluntary_ctxt_switches"), before, "it woke up");
+    // What it still has to do for the start may take a while.
+    wait_until("it does not wake up for three seconds", || {
+        let before = number("status", "voluntary_ctxt_switches");
+        std::thread::sleep(Duration::from_secs(3));
+        number("status", "voluntary_ctxt_switches") == before
+    });
     let own = number("status", "RssAnon");
     assert!(own < 2048, "{own} kB of its own");
 }

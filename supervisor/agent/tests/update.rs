@@ -1,51 +1,13 @@
-//! `depot …` and `update check`: a real depot on loopback, believed, doubted and caught going back.
+//! `update check`: a real depot on loopback, believed, doubted and caught going back.
 
+mod town;
 mod world;
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use supervisor_trust::UnixSeconds;
+use town::{Served, init, init_at, now};
 use world::{GOOD, Nas};
-
-fn depot(arguments: &[&str], root: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_holdfast-supervisor"))
-        .arg("depot")
-        .args(arguments)
-        .arg("--root")
-        .arg(root)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// A depot that is served until it is dropped.
-struct Served {
-    process: Child,
-    url: String,
-}
-
-impl Served {
-    fn from(root: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_holdfast-supervisor"))
-            .args(["depot", "serve", "--listen", "127.0.0.1:0", "--root"])
-            .arg(root)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("listening on ").expect(&line).to_owned();
-        Self { process, url }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 struct Town {
     nas: Nas,
@@ -56,12 +18,12 @@ impl Town {
     fn with_an_empty_depot() -> Self {
         let nas = Nas::with(GOOD);
         let depot_root = nas.path("depot");
-        depot(&["init"], &depot_root);
+        init(&depot_root, 1);
         Self { nas, depot: depot_root }
     }
 
     fn trusts(&self, depot_root: &Path) {
-        let root = depot(&["keys", "export"], depot_root);
+        let root = supervisor_depot::keys(depot_root, now()).unwrap().root_json;
         std::fs::write(self.nas.target().join("conf/depot.pub"), root).unwrap();
     }
 
@@ -78,7 +40,7 @@ fn an_honest_depot_is_believed_and_another_ones_key_is_not() {
     let town = Town::with_an_empty_depot();
     let served = Served::from(&town.depot);
     let other = town.nas.path("other");
-    depot(&["init"], &other);
+    init(&other, 2);
     town.trusts(&other);
     let said = town.check(&served.url);
     assert!(said.contains("the depot is not believed"), "{said}");
@@ -96,7 +58,7 @@ fn a_depot_that_goes_back_to_something_older_is_caught() {
     let old = town.nas.path("old");
     let copied = Command::new("cp").arg("-a").args([&town.depot, &old]).status().unwrap();
     assert!(copied.success());
-    depot(&["renew"], &town.depot);
+    supervisor_depot::renew(&town.depot, now()).unwrap();
     let served = Served::from(&town.depot);
     town.check(&served.url);
     let kept = std::fs::read(town.nas.var().join("trust/timestamp.json")).unwrap();
@@ -105,6 +67,48 @@ fn a_depot_that_goes_back_to_something_older_is_caught() {
     assert!(said.contains("the depot is not believed"), "{said}");
     let still = std::fs::read(town.nas.var().join("trust/timestamp.json")).unwrap();
     assert_eq!(kept, still);
+}
+
+#[test]
+fn a_depot_that_has_expired_stops_updates_and_never_the_engine() {
+    let nas = Nas::with(GOOD);
+    let depot = nas.path("depot");
+    let a_month_ago = UnixSeconds::new(now().seconds() - 30 * 86_400);
+    init_at(&depot, 1, a_month_ago);
+    let town = Town { nas, depot };
+    town.trusts(&town.depot);
+    let served = Served::from(&town.depot);
+    town.nas.start();
+    let running = town.nas.daemon_processes();
+    let said = town.check(&served.url);
+    assert!(said.contains("metadata expired on"), "{said}");
+    assert!(said.contains("Nothing stops working; only updates wait"), "{said}");
+    // The engine runs on, and starts again as it always did.
+    assert_eq!(town.nas.daemon_processes(), running);
+    town.nas.expect_code("status", 0);
+    town.nas.expect_code("stop", 0);
+    town.nas.start();
+    town.nas.expect_code("status", 0);
+    // And once somebody renews the depot, updates go on.
+    supervisor_depot::renew(&town.depot, now()).unwrap();
+    let said = town.check(&served.url);
+    assert!(!said.contains("expired") && said.contains("signed list has no"), "{said}");
+    town.nas.expect_code("stop", 0);
+}
+
+#[test]
+fn attack_25_a_second_check_at_once_says_so_and_changes_nothing() {
+    let town = Town::with_an_empty_depot();
+    town.trusts(&town.depot);
+    let served = Served::from(&town.depot);
+    town.check(&served.url);
+    let lock = std::fs::File::open(town.nas.var().join("trust/lock")).unwrap();
+    lock.lock().unwrap();
+    let answer = town.nas.run(&["update", "check", "--depot", &served.url]);
+    assert_eq!(answer.code, 11, "{}", answer.said);
+    assert!(answer.said.contains("another check for updates is running"), "{}", answer.said);
+    drop(lock);
+    town.check(&served.url);
 }
 
 #[test]
@@ -118,4 +122,28 @@ fn no_depot_no_root_and_no_answer_are_three_different_sentences() {
     town.trusts(&town.depot);
     let said = town.check("http://127.0.0.1:9");
     assert!(said.contains("cannot fetch http://127.0.0.1:9/metadata/"), "{said}");
+}
+
+#[test]
+fn without_the_depots_program_a_keeper_is_told_which_one_to_put_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("holdfast-supervisor");
+    std::fs::copy(env!("CARGO_BIN_EXE_holdfast-supervisor"), &alone).unwrap();
+    let depot = |path: &Path| {
+        let mut command = Command::new(&alone);
+        command.args(["depot", "list", "--root", "shelves"]).env("PATH", path);
+        command.output().unwrap()
+    };
+    let nothing = depot(Path::new("/nonexistent"));
+    let said = String::from_utf8(nothing.stderr).unwrap();
+    assert_eq!(nothing.status.code(), Some(1), "{said}");
+    assert!(said.contains("what to do:") && said.contains("holdfast-depot"), "{said}");
+    let elsewhere = folder.path().join("bin");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let script = elsewhere.join("holdfast-depot");
+    std::fs::write(&script, "#!/bin/sh\necho \"$*\"\nexit 7\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let handed_over = depot(&elsewhere);
+    assert_eq!(handed_over.status.code(), Some(7));
+    assert_eq!(String::from_utf8(handed_over.stdout).unwrap(), "list --root shelves\n");
 }

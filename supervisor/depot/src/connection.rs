@@ -4,11 +4,18 @@
 //! keeps the number of guests below what a small NAS can carry; who comes later waits in the
 //! kernel's queue.
 
+use crate::origin::Peer;
+use crate::tls::Certificates;
 use axum::Router;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::HOST;
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,29 +46,47 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// When no connection can be accepted (too many open files), how long to wait.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Streams of one connection of HTTP/2 at one time.
+const STREAMS_MAX: u32 = 32;
+
+/// A place to knock at.
+pub struct Door {
+    /// Where connections come in.
+    pub listener: TcpListener,
+    /// What the depot shows for itself; without it, everybody can read along.
+    pub tls: Option<Arc<Certificates>>,
+}
+
 /// Serves until `shutdown` is done.
-pub async fn serve_until(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()>,
-) {
+pub async fn serve_until(doors: Vec<Door>, router: Router, shutdown: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(());
-    let mut shutdown = std::pin::pin!(shutdown);
+    let mut keepers = tokio::task::JoinSet::new();
+    for door in doors {
+        keepers.spawn(welcome(door, router.clone(), places.clone(), stopping.clone()));
+    }
+    shutdown.await;
+    keepers.shutdown().await;
+    drop(stopping);
+    let _ = stop.send(());
+    let _ = tokio::time::timeout(FAREWELL, stop.closed()).await;
+}
+
+/// Lets in who knocks, until it is stopped itself.
+async fn welcome(
+    door: Door,
+    router: Router,
+    places: Arc<Semaphore>,
+    stopping: watch::Receiver<()>,
+) {
     loop {
-        let next = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            () = &mut shutdown => break,
-            next = next => next,
-        };
-        match accepted {
-            Ok((stream, _)) => {
+        let place = places.clone().acquire_owned().await;
+        match door.listener.accept().await {
+            Ok((stream, address)) => {
                 let (router, stopping) = (router.clone(), stopping.clone());
+                let tls = door.tls.as_ref().map(|certificates| certificates.in_use());
                 tokio::spawn(async move {
-                    converse(stream, router, stopping).await;
+                    converse(stream, address, tls, router, stopping).await;
                     drop(place);
                 });
             }
@@ -71,25 +96,97 @@ pub async fn serve_until(
             }
         }
     }
-    drop(listener);
-    drop(stopping);
-    let _ = stop.send(());
-    let _ = tokio::time::timeout(FAREWELL, stop.closed()).await;
 }
 
-async fn converse(stream: TcpStream, router: Router, mut stopping: watch::Receiver<()>) {
+async fn converse(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    router: Router,
+    stopping: watch::Receiver<()>,
+) {
     let _ = stream.set_nodelay(true);
+    let stream = Patience::new(stream);
+    let peer = Peer { address, is_tls: tls.is_some() };
+    let Some(config) = tls else {
+        return converse_http1(stream, peer, router, stopping).await;
+    };
+    let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+    let limit = Duration::from_secs(HEAD_SECONDS_MAX / HASTE);
+    match tokio::time::timeout(limit, handshake).await {
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            converse_http2(stream, peer, router, stopping).await;
+        }
+        Ok(Ok(stream)) => converse_http1(stream, peer, router, stopping).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS came about"),
+        Err(_) => tracing::debug!("no TLS came about in time"),
+    }
+}
+
+async fn converse_http1(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    router: Router,
+    stopping: watch::Receiver<()>,
+) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(HEAD_SECONDS_MAX / HASTE))
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEAD_LINES_MAX)
-        .serve_connection(TokioIo::new(Patience::new(stream)), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
+        .serve_connection(TokioIo::new(stream), introduced(peer, router));
+    let connection = std::pin::pin!(connection);
+    drive(connection, |connection| connection.graceful_shutdown(), stopping).await;
+}
+
+async fn converse_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    router: Router,
+    stopping: watch::Receiver<()>,
+) {
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .serve_connection(TokioIo::new(stream), introduced(peer, router));
+    let connection = std::pin::pin!(connection);
+    drive(connection, |connection| connection.graceful_shutdown(), stopping).await;
+}
+
+/// The router, told who asks.
+fn introduced(
+    peer: Peer,
+    router: Router,
+) -> impl Service<
+    Request<Incoming>,
+    Response = hyper::Response<axum::body::Body>,
+    Error = std::convert::Infallible,
+    Future: Send + 'static,
+> {
+    let router = TowerToHyperService::new(router);
+    hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        // HTTP/2 names the host elsewhere; everything behind this reads it in one place.
+        if let Some(host) = request.uri().authority().map(|host| host.as_str().parse())
+            && let Ok(host) = host
+            && !request.headers().contains_key(HOST)
+        {
+            request.headers_mut().insert(HOST, host);
+        }
+        router.call(request)
+    })
+}
+
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    end: impl FnOnce(Pin<&mut C>),
+    mut stopping: watch::Receiver<()>,
+) {
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         _ = stopping.changed() => {
-            connection.as_mut().graceful_shutdown();
+            end(connection.as_mut());
             connection.await
         }
     };
@@ -132,6 +229,22 @@ impl Patience {
         }
     }
 
+    /// The same for bytes that were sent: some must be taken in time.
+    fn judge_written(
+        &mut self,
+        cx: &mut Context<'_>,
+        moved: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match moved {
+            Poll::Ready(Ok(count)) => self.window_bytes += count,
+            Poll::Pending if self.is_dawdling() => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            _ => {}
+        }
+        self.judge(cx, moved)
+    }
+
     /// Whether the peer takes bytes too slowly to be a downloader.
     fn is_dawdling(&mut self) -> bool {
         let now = Instant::now();
@@ -163,14 +276,7 @@ impl AsyncWrite for Patience {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let moved = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        match moved {
-            Poll::Ready(Ok(count)) => self.window_bytes += count,
-            Poll::Pending if self.is_dawdling() => {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            _ => {}
-        }
-        self.judge(cx, moved)
+        self.judge_written(cx, moved)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -187,14 +293,7 @@ impl AsyncWrite for Patience {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let moved = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        match moved {
-            Poll::Ready(Ok(count)) => self.window_bytes += count,
-            Poll::Pending if self.is_dawdling() => {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            _ => {}
-        }
-        self.judge(cx, moved)
+        self.judge_written(cx, moved)
     }
 
     fn is_write_vectored(&self) -> bool {

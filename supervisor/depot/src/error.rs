@@ -100,6 +100,34 @@ pub enum DepotError {
         /// The version.
         version: String,
     },
+    /// A maintainer's token is for other packages.
+    #[error("{name}'s token is not for the package {package}")]
+    NotTheirs {
+        /// Whose token it is.
+        name: String,
+        /// The package offered.
+        package: String,
+    },
+    /// No token can have that name.
+    #[error("no new token can be named `{name}`")]
+    TokenName {
+        /// The name.
+        name: String,
+    },
+    /// Nobody of that name has a token.
+    #[error("nobody named `{name}` has a token")]
+    NoSuchToken {
+        /// The name.
+        name: String,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("{} cannot be used for TLS: {what}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The base URL is not one.
     #[error("`{url}` cannot be the depot's address")]
     BaseUrl {
@@ -169,6 +197,7 @@ impl DepotError {
                         .to_owned()
                 }
                 io::ErrorKind::NotFound => "Check the name.".to_owned(),
+                io::ErrorKind::AlreadyExists => "Choose a name that is free.".to_owned(),
                 _ => return None,
             },
             Self::NoDepot { path } => {
@@ -199,6 +228,18 @@ impl DepotError {
             }
             Self::NotThere { .. } => "Look at what is there on the depot's /web page.".to_owned(),
             Self::BaseUrl { .. } => "Give it as http://NAME[:PORT][/PATH] or https://….".to_owned(),
+            Self::NotTheirs { .. } => {
+                "Ask the depot's keeper for a token for it: `depot token add --package`.".to_owned()
+            }
+            Self::TokenName { .. } => {
+                "Take a name of 1 to 64 letters that nobody has; `depot token list` shows them."
+                    .to_owned()
+            }
+            Self::NoSuchToken { .. } => "See `depot token list`.".to_owned(),
+            Self::Certificate { .. } => {
+                "Give the whole chain and its key, both in PEM; the old ones stay in use."
+                    .to_owned()
+            }
             Self::NoKey { role, .. } => {
                 format!("Put {role}.key back in its place for as long as the work takes.")
             }

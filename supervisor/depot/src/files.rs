@@ -1,7 +1,7 @@
 //! Handing out a file: whole, from the middle, or not again when the asker has it.
 //!
-//! The entity tag is the SHA-256 of the content, so a download that goes on with `If-Range` after a
-//! break never joins two files.
+//! The entity tag is never given to two contents, so a download that goes on with `If-Range` after
+//! a break never joins two files.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
@@ -21,8 +21,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub struct Content<'a> {
     /// What the bytes are.
     pub media_type: &'static str,
-    /// SHA-256 of the bytes, hex.
-    pub sha256: &'a str,
+    /// What no other content is called: its SHA-256, or a name under which it never changes.
+    pub tag: &'a str,
     /// How long others may keep a copy.
     pub cache_control: &'static str,
     /// The bytes.
@@ -33,8 +33,8 @@ pub struct Content<'a> {
 pub enum Source<'a> {
     /// In memory.
     Bytes(Bytes),
-    /// In a file of so many bytes.
-    File(&'a Path, u64),
+    /// In a file.
+    File(&'a Path),
 }
 
 /// What of a content is wanted.
@@ -54,10 +54,10 @@ pub async fn hand_out(
     headers: &HeaderMap,
     content: Content<'_>,
 ) -> io::Result<Response<Body>> {
-    let tag = format!("\"{}\"", content.sha256);
+    let tag = format!("\"{}\"", content.tag);
     let length = match &content.source {
         Source::Bytes(bytes) => bytes.len() as u64,
-        Source::File(_, length) => *length,
+        Source::File(path) => tokio::fs::metadata(path).await?.len(),
     };
     let part = part(headers, &tag, length);
     let mut response = Response::new(Body::empty());
@@ -100,7 +100,7 @@ async fn body(source: Source<'_>, first: u64, count: u64) -> io::Result<Body> {
             let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
             Ok(Body::from(bytes.slice(place(first)..place(first + count))))
         }
-        Source::File(path, _) => {
+        Source::File(path) => {
             let mut file = File::open(path).await?;
             file.seek(io::SeekFrom::Start(first)).await?;
             let body = FileBody { file, left: count, buffer: Vec::new() };

@@ -6,6 +6,10 @@
 //!
 //! ```text
 //! keys/*.key           signing keys, mode 0600; the root says which role each signs for
+//! tokens.json          who may publish over HTTP, by the hashes of their tokens
+//! uploads/             what came of packages so far
+//! mirrors/             what was last seen of other depots
+//! downloads.json       how often each file was fetched
 //! spare.root.json      the next root, signed in advance, if one was made
 //! files/SHA256.spk     packages by content, never changed
 //! icons/SHA256.png     icons by content, never changed
@@ -24,25 +28,44 @@
 mod asked;
 mod catalog;
 mod connection;
+mod counts;
 mod error;
 mod files;
 mod intake;
 mod keyring;
+mod limits;
 mod metadata;
+mod mirror;
+mod origin;
 mod page;
 mod place;
 mod publish;
+mod replica;
 mod rotation;
 mod server;
 mod shelves;
 #[cfg(test)]
 mod stage;
+mod tls;
+mod tokens;
+mod upload;
 
+pub use connection::Door;
+pub use counts::downloads;
 pub use error::DepotError;
 pub use metadata::{KeysReport, RoleReport, Seeds};
-pub use publish::{Published, init, keys, publish, renew, shelves, withdraw};
-pub use rotation::{
-    Changed, Dice, KeyChange, Means, change_keys, make_spare, plan, publish_spare, warnings,
+pub use mirror::{Mirror, Parcel, export, import, keep, read_trust};
+pub use origin::{Net, Proxies};
+pub use publish::{
+    Delivery, Published, init, keys, promote, publish, publish_all, renew, shelves, withdraw,
 };
-pub use server::{ServeSettings, serve};
+pub use replica::{CURRENT, CURRENT_BYTES_MAX, Current, Piece, Replica, outgoing};
+pub use rotation::{
+    Changed, Dice, KeyChange, Means, change_keys, days_left, make_spare, plan, publish_spare,
+    warnings,
+};
+pub use server::{ServeSettings, serve, serve_at};
 pub use shelves::{Channel, Item, Shelves};
+pub use tls::Certificates;
+pub use tokens::{Token, Tokens, add_token, remove_token};
+pub use upload::OFFSET as UPLOAD_OFFSET;

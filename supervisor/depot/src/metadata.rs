@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use supervisor_trust::coverage::{RoleState, Rule};
 use supervisor_trust::envelope::sign;
 use supervisor_trust::{
-    Cache, Client, Head, MetaFile, Moment, Offer, PublicKey, Role, Root, SigningKey, Snapshot,
-    TargetFile, Targets, Timestamp, TrustError, UnixSeconds,
+    Cache, Client, FileHash, Head, MetaFile, Moment, Offer, PublicKey, Role, Root, SigningKey,
+    Snapshot, TargetFile, Targets, Timestamp, TrustError, UnixSeconds,
 };
 
 /// Older snapshots and lists that stay, for clients that are in the middle of reading.
@@ -350,5 +350,6 @@ fn target(item: &Item) -> TargetFile {
     let mut sha256 = [0; 32];
     // The hash came out of `spk` as 64 digits; anything else would sign for a file nobody has.
     let _ = hex::decode_to_slice(&item.sha256, &mut sha256);
-    TargetFile { length: item.bytes, sha256, custom: Some(offer.to_value()) }
+    let hash = FileHash::Sha256(sha256);
+    TargetFile { length: item.bytes, hash, custom: Some(offer.to_value()) }
 }

@@ -5,6 +5,7 @@
 
 use crate::error::DepotError;
 use crate::shelves::Shelves;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -39,6 +40,17 @@ pub struct Tree {
     pub metadata: Vec<(String, Vec<u8>)>,
 }
 
+/// What a server needs of a tree; the metadata stays on the disk.
+#[derive(Debug, Clone)]
+pub struct Shelf {
+    /// The tree's number.
+    pub number: u64,
+    /// What is on the shelves.
+    pub shelves: Shelves,
+    /// The names of the files of metadata.
+    pub metadata: BTreeSet<String>,
+}
+
 impl Tree {
     /// The metadata file of that name.
     pub fn metadata(&self, name: &str) -> Option<&[u8]> {
@@ -70,6 +82,26 @@ impl Place {
     /// The folder with the signing keys.
     pub fn keys(&self) -> PathBuf {
         self.root.join("keys")
+    }
+
+    /// Who may publish over HTTP.
+    pub fn tokens(&self) -> PathBuf {
+        self.root.join("tokens.json")
+    }
+
+    /// What is kept of the other depot whose root of trust has this hash.
+    pub fn mirror(&self, sha256: &str) -> PathBuf {
+        self.root.join("mirrors").join(sha256)
+    }
+
+    /// Where packages wait until all of their bytes came over HTTP.
+    pub fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
+    }
+
+    /// How often each package was downloaded.
+    pub fn downloads(&self) -> PathBuf {
+        self.root.join("downloads.json")
     }
 
     /// The next root, signed in advance; nobody is served it until it is put in force.
@@ -130,37 +162,82 @@ impl Place {
 
     /// Reads the tree in force.
     pub fn read_current(&self) -> Result<Tree, DepotError> {
+        self.read_in_force(Self::read_tree)
+    }
+
+    /// Reads what a server needs of the tree in force.
+    pub fn read_shelf(&self) -> Result<Shelf, DepotError> {
+        self.read_in_force(Self::read_shelf_of)
+    }
+
+    /// The same of any tree.
+    pub fn read_shelf_of(&self, number: u64) -> Result<Shelf, DepotError> {
+        let metadata = self.metadata_names(number)?.into_iter().collect();
+        Ok(Shelf { number, shelves: self.read_shelves(number)?, metadata })
+    }
+
+    /// A tree's list of what is on the shelves.
+    pub fn shelves(&self, number: u64) -> PathBuf {
+        self.tree(number).join("shelves.json")
+    }
+
+    /// Makes the folders of a tree.
+    pub fn make_tree(&self, number: u64) -> Result<(), DepotError> {
+        let path = self.tree(number).join("metadata");
+        fs::create_dir_all(&path).map_err(DepotError::file("make", &path))
+    }
+
+    fn read_in_force<T>(
+        &self,
+        read: impl Fn(&Self, u64) -> Result<T, DepotError>,
+    ) -> Result<T, DepotError> {
         // A tree may be cleared away between reading the link and reading the tree.
         for _ in 0..8 {
             let number = self.current()?;
-            match self.read_tree(number) {
+            match read(self, number) {
                 Err(_) if self.current()? != number => {}
                 done => return done,
             }
         }
         let number = self.current()?;
-        self.read_tree(number)
+        read(self, number)
     }
 
     fn tree(&self, number: u64) -> PathBuf {
         self.root.join("trees").join(number.to_string())
     }
 
-    fn read_tree(&self, number: u64) -> Result<Tree, DepotError> {
-        let folder = self.tree(number);
-        let path = folder.join("shelves.json");
-        let shelves = Shelves::from_json(&read(&path, SHELVES_BYTES_MAX)?)
-            .map_err(|what| DepotError::damaged(&path, what))?;
-        let folder = folder.join("metadata");
-        let mut metadata = Vec::new();
+    /// A file of a tree's metadata.
+    pub fn metadata(&self, number: u64, name: &str) -> PathBuf {
+        self.tree(number).join("metadata").join(name)
+    }
+
+    fn read_shelves(&self, number: u64) -> Result<Shelves, DepotError> {
+        let path = self.shelves(number);
+        Shelves::from_json(&read(&path, SHELVES_BYTES_MAX)?)
+            .map_err(|what| DepotError::damaged(&path, what))
+    }
+
+    fn metadata_names(&self, number: u64) -> Result<Vec<String>, DepotError> {
+        let folder = self.tree(number).join("metadata");
+        let mut names = Vec::new();
         let entries = fs::read_dir(&folder).map_err(DepotError::file("read", &folder))?;
         for entry in entries.take(METADATA_FILES_MAX) {
             let entry = entry.map_err(DepotError::file("read", &folder))?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let bytes_max = u64::from(supervisor_trust::client::TARGETS_BYTES_MAX);
-            metadata.push((name, read(&entry.path(), bytes_max)?));
+            names.extend(entry.file_name().into_string());
         }
-        metadata.sort();
+        names.sort();
+        Ok(names)
+    }
+
+    fn read_tree(&self, number: u64) -> Result<Tree, DepotError> {
+        let shelves = self.read_shelves(number)?;
+        let mut metadata = Vec::new();
+        for name in self.metadata_names(number)? {
+            let bytes_max = u64::from(supervisor_trust::client::TARGETS_BYTES_MAX);
+            let bytes = read(&self.metadata(number, &name), bytes_max)?;
+            metadata.push((name, bytes));
+        }
         Ok(Tree { number, shelves, metadata })
     }
 
@@ -259,6 +336,8 @@ pub fn rename_synced(from: &Path, to: &Path) -> Result<(), DepotError> {
 }
 
 fn sync_folder(path: &Path) -> Result<(), DepotError> {
+    // The folder of a plain name is the one we are in.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let folder = File::open(path).map_err(DepotError::file("write", path))?;
     folder.sync_all().map_err(DepotError::file("write", path))
 }

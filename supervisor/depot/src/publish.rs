@@ -19,7 +19,8 @@ use crate::keyring::Keyring;
 use crate::metadata::{self, KeysReport, Reason, Seeds, Signed};
 use crate::place::{Place, Tree};
 use crate::rotation::{publish_root, read_spare};
-use crate::shelves::Shelves;
+use crate::shelves::{Channel, Shelves};
+use crate::tokens::Token;
 use std::path::{Path, PathBuf};
 use supervisor_trust::UnixSeconds;
 use supervisor_trust::coverage::WARN_DAYS;
@@ -35,6 +36,36 @@ pub struct Published {
     pub file: String,
     /// It was not there before.
     pub is_new: bool,
+}
+
+/// A package somebody offers.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its channel; what its INFO says, if nothing is said.
+    pub channel: Option<Channel>,
+    /// On whose word; the depot's keeper needs no token.
+    pub token: Option<Token>,
+}
+
+impl Delivery {
+    /// What the depot's keeper has in a file.
+    pub fn of_keeper(path: &Path) -> Self {
+        Self { path: path.to_owned(), channel: None, token: None }
+    }
+
+    fn judge(&self, mut incoming: Incoming) -> Result<Incoming, DepotError> {
+        if let Some(token) = &self.token
+            && !token.is_for(&incoming.item.package)
+        {
+            incoming.drop_copy();
+            let (name, package) = (token.name.clone(), incoming.item.package);
+            return Err(DepotError::NotTheirs { name, package });
+        }
+        incoming.item.channel = self.channel.unwrap_or(incoming.item.channel);
+        Ok(incoming)
+    }
 }
 
 /// A step of a publication, for tests that stop at each.
@@ -77,12 +108,22 @@ pub fn publish(
     files: &[PathBuf],
     now: UnixSeconds,
 ) -> Result<Vec<Published>, DepotError> {
-    publish_watched(root, files, now, &mut unwatched)
+    let deliveries: Vec<_> = files.iter().map(|path| Delivery::of_keeper(path)).collect();
+    publish_all(root, &deliveries, now)
+}
+
+/// The same for packages on somebody's word.
+pub fn publish_all(
+    root: &Path,
+    deliveries: &[Delivery],
+    now: UnixSeconds,
+) -> Result<Vec<Published>, DepotError> {
+    publish_watched(root, deliveries, now, &mut unwatched)
 }
 
 pub(crate) fn publish_watched(
     root: &Path,
-    files: &[PathBuf],
+    deliveries: &[Delivery],
     now: UnixSeconds,
     watch: Watch<'_>,
 ) -> Result<Vec<Published>, DepotError> {
@@ -92,8 +133,10 @@ pub(crate) fn publish_watched(
     let before = place.read_current()?;
     let mut shelves = before.shelves.clone();
     let mut taken: Vec<(Incoming, bool)> = Vec::new();
-    for (number, file) in files.iter().enumerate() {
-        let put = take_in(&place, number, file, now).and_then(|incoming| {
+    for (number, delivery) in deliveries.iter().enumerate() {
+        let taken_in = take_in(&place, number, &delivery.path, now);
+        let put = taken_in.and_then(|incoming| {
+            let incoming = delivery.judge(incoming)?;
             let is_new = shelves.put(incoming.item.clone())?;
             Ok((incoming, is_new))
         });
@@ -138,6 +181,26 @@ pub fn withdraw(
     let mut shelves = before.shelves.clone();
     let count = shelves.withdraw(package, version)?;
     change(&place, &Keyring::of(&place)?, &before, shelves, &Reason::Shelves, now)?;
+    Ok(count)
+}
+
+/// Brings every file of a version from one channel to another; how many there were.
+pub fn promote(
+    root: &Path,
+    package: &str,
+    version: &str,
+    to: Channel,
+    now: UnixSeconds,
+) -> Result<usize, DepotError> {
+    let place = Place::at(root);
+    place.current()?;
+    let _lock = place.lock()?;
+    let before = place.read_current()?;
+    let mut shelves = before.shelves.clone();
+    let count = shelves.promote(package, version, to)?;
+    if count > 0 {
+        change(&place, &Keyring::of(&place)?, &before, shelves, &Reason::Shelves, now)?;
+    }
     Ok(count)
 }
 

@@ -86,6 +86,12 @@ pub fn warnings(root: &Path, now: UnixSeconds) -> Result<Vec<(Role, u64)>, Depot
     Ok(coverage::warnings(&states, spare_expires(&place, &signed), now))
 }
 
+/// Whole days until each role's newest signature ends, as of `now`: what a monitor watches.
+pub fn days_left(root: &Path, now: UnixSeconds) -> Result<Vec<(Role, u64)>, DepotError> {
+    let signed = Signed::read(&Place::at(root).read_current()?)?;
+    Ok(Role::ALL.map(|role| (role, now.days_until(signed.expires(role)))).to_vec())
+}
+
 /// Changes the keys of a role and puts the next root in force.
 pub fn change_keys(
     root: &Path,
@@ -184,7 +190,13 @@ pub fn read_spare(place: &Place, root: &Root) -> Result<Option<NewRoot>, DepotEr
         return Ok(None);
     }
     let bytes = read(&path, u64::from(ROOT_BYTES_MAX))?;
-    let next = follows(root, &bytes).map_err(|error| DepotError::damaged(&path, error))?;
+    let damaged = |error| DepotError::damaged(&path, error);
+    let spare = Envelope::parse("spare.root.json", &bytes).and_then(|envelope| envelope.root());
+    if spare.map_err(damaged)?.head.version <= root.head.version {
+        // Somebody was killed after it had come into force, or before a change cleared it away.
+        return Ok(None);
+    }
+    let next = follows(root, &bytes).map_err(damaged)?;
     Ok(Some(NewRoot { root: next, bytes }))
 }
 

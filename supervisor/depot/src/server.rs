@@ -6,7 +6,11 @@
 //! GET /icons/SHA256.png   an icon
 //! GET /metadata/FILE      the signed metadata
 //! GET /web                the page for people
+//! /publish/SHA256         a maintainer's upload
 //! ```
+//!
+//! Whatever else is asked for is answered as the catalog: a source's address may have any path,
+//! and an answer that is no list makes Package Center say "invalid location".
 //!
 //! The tree is read whole when the link `current` has changed, so an answer is never put together
 //! from two trees. Answers are made once for each sort of question and handed out again.
@@ -15,12 +19,17 @@
 
 use crate::asked::{Asked, QUERY_BYTES_MAX, decoded};
 use crate::catalog;
-use crate::connection::serve_until;
+use crate::connection::{Door, serve_until};
+use crate::counts::{Counts, Kind};
 use crate::error::DepotError;
 use crate::files::{Content, Source, hand_out};
+use crate::limits::Limits;
+use crate::origin::{Peer, Proxies};
 use crate::page::page;
-use crate::place::{Place, Tree};
+use crate::place::{Place, Shelf};
 use crate::shelves::Item;
+use crate::upload::Upload;
+use axum::Extension;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, Request, State};
@@ -34,16 +43,16 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use supervisor_trust::{Role, UnixSeconds};
 use tokio::net::TcpListener;
 
 /// Kept answers together, in bytes. Beyond it they are made anew.
-const ANSWERS_BYTES_MAX: usize = 4 << 20;
+const ANSWERS_BYTES_MAX: usize = 8 << 20;
 /// A form must be there within this.
 const FORM_WAIT_MAX: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
-/// A host's name in a request is not longer than this.
-const HOST_BYTES_MAX: usize = 255;
+/// How often the counts of downloads are kept.
+const COUNTS_KEPT_EVERY: Duration = Duration::from_secs(600);
 /// How often a depot that is served looks whether it must sign again.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 /// It signs again when the timestamp's signature lasts fewer days than this: after one day.
@@ -61,53 +70,127 @@ pub struct ServeSettings {
     pub renew: bool,
     /// The clock.
     pub clock: fn() -> UnixSeconds,
+    /// Proxies that are believed when they say who asked, and how.
+    pub proxies: Proxies,
+    /// What one asker may ask in a minute; 0 is without a limit.
+    pub requests_per_minute_max: u32,
+}
+
+impl ServeSettings {
+    /// The depot in `root`, with no proxy in front and no limit; it does not sign.
+    pub fn new(root: &Path, clock: fn() -> UnixSeconds) -> Self {
+        Self {
+            root: root.to_owned(),
+            base_url: None,
+            renew: false,
+            clock,
+            proxies: Proxies::default(),
+            requests_per_minute_max: 0,
+        }
+    }
 }
 
 struct Depot {
     place: Place,
+    settings: ServeSettings,
     base_url: Option<String>,
     listens_on: Option<SocketAddr>,
+    limits: Limits,
+    counts: Counts,
     in_force: Mutex<Arc<Served>>,
 }
 
 /// A tree as it is served.
 struct Served {
-    tree: Tree,
+    shelf: Shelf,
+    /// Where each offered file stands among the items.
+    by_file: HashMap<String, usize>,
     answers: Mutex<Answers>,
+}
+
+impl Served {
+    fn new(shelf: Shelf) -> Self {
+        let offered = shelf.shelves.items.iter().enumerate().filter(|(_, item)| !item.withdrawn);
+        let by_file = offered.map(|(at, item)| (item.file.clone(), at)).collect();
+        Self { shelf, by_file, answers: Mutex::default() }
+    }
 }
 
 #[derive(Default)]
 struct Answers {
-    by_question: HashMap<(Asked, String), Bytes>,
+    by_question: HashMap<(Asked, String), Answer>,
     bytes: usize,
 }
 
-/// Serves the depot until `shutdown` is done.
-///
-/// To be awaited on a tokio runtime with time and I/O enabled; a current-thread one will do.
+/// An answer and its hash.
+#[derive(Clone)]
+struct Answer {
+    bytes: Bytes,
+    sha256: Arc<str>,
+}
+
+/// Serves the depot at one place without TLS until `shutdown` is done.
 pub async fn serve(
     listener: TcpListener,
     settings: ServeSettings,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), DepotError> {
+    serve_at(vec![Door { listener, tls: None }], None, settings, shutdown).await
+}
+
+/// Serves the depot at several places until `shutdown` is done; at `metrics`, what was counted.
+///
+/// To be awaited on a tokio runtime with time and I/O enabled; a current-thread one will do.
+pub async fn serve_at(
+    doors: Vec<Door>,
+    metrics: Option<TcpListener>,
+    settings: ServeSettings,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), DepotError> {
     let base_url = settings.base_url.as_deref().map(checked_base_url).transpose()?;
     let place = Place::at(&settings.root);
-    let tree = place.read_current()?;
+    let shelf = place.read_shelf()?;
+    let counts = Counts::kept(&place);
     let depot = Arc::new(Depot {
         place,
         base_url,
-        listens_on: listener.local_addr().ok(),
-        in_force: Mutex::new(Arc::new(Served { tree, answers: Mutex::default() })),
+        listens_on: doors.first().and_then(|door| door.listener.local_addr().ok()),
+        limits: Limits::new(settings.requests_per_minute_max),
+        counts,
+        in_force: Mutex::new(Arc::new(Served::new(shelf))),
+        settings,
     });
     let renewal = async {
-        match settings.renew {
-            true => keep_renewed(&settings.root, settings.clock).await,
+        match depot.settings.renew {
+            true => keep_renewed(&depot.settings.root, depot.settings.clock).await,
             false => std::future::pending().await,
         }
     };
+    let counted = async {
+        match metrics {
+            Some(listener) => {
+                let door = Door { listener, tls: None };
+                let router = Router::new().route("/metrics", get(metrics_page));
+                let router = router.with_state(depot.clone());
+                serve_until(vec![door], router, std::future::pending()).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        () = serve_until(listener, router(depot), shutdown) => Ok(()),
-        () = renewal => Ok(()),
+        () = serve_until(doors, router(depot.clone()), shutdown) => {}
+        () = renewal => {}
+        () = counted => {}
+        () = keep_counts(&depot) => {}
+    }
+    depot.counts.keep(&depot.place);
+    Ok(())
+}
+
+async fn keep_counts(depot: &Depot) {
+    loop {
+        tokio::time::sleep(COUNTS_KEPT_EVERY).await;
+        depot.counts.keep(&depot.place);
     }
 }
 
@@ -155,19 +238,34 @@ fn checked_base_url(url: &str) -> Result<String, DepotError> {
 
 fn router(depot: Arc<Depot>) -> Router {
     Router::new()
-        .route("/", any(catalog_page))
         .route("/packages/{file}", get(package))
         .route("/icons/{file}", get(icon))
         .route("/metadata/{file}", get(metadata))
         .route("/web", get(web))
+        .route("/publish/{sha256}", any(publish))
+        .fallback(catalog_page)
+        .layer(axum::middleware::from_fn_with_state(depot.clone(), watch))
         .with_state(depot)
-        .layer(axum::middleware::from_fn(log))
 }
 
-async fn log(request: Request, next: Next) -> Response<Body> {
+/// Counts and logs each answer, and turns away who asks too much.
+async fn watch(
+    State(depot): State<Arc<Depot>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response<Body> {
+    let asker = depot.settings.proxies.asker(peer, request.headers());
+    if !depot.limits.allow(asker, Instant::now()) {
+        depot.counts.refused();
+        let mut response = plain(StatusCode::TOO_MANY_REQUESTS);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        return response;
+    }
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(200).collect();
     let response = next.run(request).await;
+    depot.counts.answered(Kind::of(&path), response.status());
     tracing::info!(%method, path, status = response.status().as_u16(), "answered");
     response
 }
@@ -176,12 +274,10 @@ impl Depot {
     /// The tree in force, read anew if it is another than last time.
     fn served(&self) -> Arc<Served> {
         let mut in_force = locked(&self.in_force);
-        let number = in_force.tree.number;
+        let number = in_force.shelf.number;
         if self.place.current().is_ok_and(|current| current != number) {
-            match self.place.read_current() {
-                Ok(tree) => {
-                    *in_force = Arc::new(Served { tree, answers: Mutex::default() });
-                }
+            match self.place.read_shelf() {
+                Ok(shelf) => *in_force = Arc::new(Served::new(shelf)),
                 Err(error) => {
                     tracing::error!(%error, "the new tree cannot be read; serving the old")
                 }
@@ -190,32 +286,30 @@ impl Depot {
         in_force.clone()
     }
 
-    fn base_url(&self, headers: &HeaderMap) -> String {
+    fn base_url(&self, peer: Peer, headers: &HeaderMap) -> String {
         if let Some(url) = &self.base_url {
             return url.clone();
         }
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        match (host.filter(|host| is_host(host)), self.listens_on) {
-            (Some(host), _) => format!("http://{host}"),
-            (None, Some(address)) => format!("http://{address}"),
-            (None, None) => String::new(),
+        match (self.settings.proxies.asked_by(peer, headers), self.listens_on) {
+            ((scheme, Some(host)), _) => format!("{scheme}://{host}"),
+            ((scheme, None), Some(address)) => format!("{scheme}://{address}"),
+            ((_, None), None) => String::new(),
         }
     }
-}
-
-/// A name or address with an optional port, and nothing that could become part of a path.
-fn is_host(host: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    !host.is_empty() && host.len() <= HOST_BYTES_MAX && host.bytes().all(allowed)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn catalog_page(State(depot): State<Arc<Depot>>, request: Request) -> Response<Body> {
-    let (head, body) = request.into_parts();
+async fn catalog_page(
+    State(depot): State<Arc<Depot>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response<Body> {
+    let (mut head, body) = request.into_parts();
     let mut asked = Asked::read(head.uri.query().unwrap_or_default());
+    let base_url = depot.base_url(peer, &head.headers);
     if head.method == Method::POST {
         if hyper::body::Body::size_hint(&body).lower() > QUERY_BYTES_MAX as u64 {
             return plain(StatusCode::PAYLOAD_TOO_LARGE);
@@ -225,6 +319,8 @@ async fn catalog_page(State(depot): State<Arc<Depot>>, request: Request) -> Resp
             Ok(Ok(form)) => {
                 let form = String::from_utf8_lossy(&form.to_bytes()).into_owned();
                 asked = Asked::read(&form).or(asked);
+                // Conditions and ranges are for what a GET names.
+                head.headers.clear();
             }
             Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE),
             Err(_) => return plain(StatusCode::REQUEST_TIMEOUT),
@@ -234,31 +330,30 @@ async fn catalog_page(State(depot): State<Arc<Depot>>, request: Request) -> Resp
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
         return response;
     }
-    let base_url = depot.base_url(&head.headers);
     let answer = depot.served().answer(asked, base_url);
-    let length = answer.len();
-    let body = if head.method == Method::HEAD { Body::empty() } else { Body::from(answer) };
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+    let content = Content {
+        media_type: "application/json",
+        tag: &answer.sha256,
+        cache_control: "no-cache",
+        source: Source::Bytes(answer.bytes),
+    };
+    handed_out(&head.method, &head.headers, content).await
 }
 
 impl Served {
-    fn answer(&self, asked: Asked, base_url: String) -> Bytes {
+    fn answer(&self, asked: Asked, base_url: String) -> Answer {
         let question = (asked, base_url);
         let mut answers = locked(&self.answers);
         if let Some(answer) = answers.by_question.get(&question) {
             return answer.clone();
         }
         let (asked, base_url) = &question;
-        let rows = catalog::rows(&self.tree.shelves, asked);
-        let answer = Bytes::from(catalog::answer(&rows, asked, base_url));
+        let rows = catalog::rows(&self.shelf.shelves, asked);
+        let bytes = Bytes::from(catalog::answer(&rows, asked, base_url));
+        let sha256 = hex::encode(Sha256::digest(&bytes)).into();
+        let answer = Answer { bytes, sha256 };
         // What a kept answer costs beyond its bytes: the question and its place in the table.
-        let cost = answer.len() + 512;
+        let cost = answer.bytes.len() + 512;
         if answers.bytes + cost > ANSWERS_BYTES_MAX {
             *answers = Answers::default();
         }
@@ -269,7 +364,7 @@ impl Served {
 
     /// The package of that file name, also when its hash stands before it.
     fn item(&self, file: &str) -> Option<&Item> {
-        let offered = |name: &str| self.tree.shelves.offered().find(|item| item.file == name);
+        let offered = |name: &str| self.by_file.get(name).map(|at| &self.shelf.shelves.items[*at]);
         offered(file).or_else(|| {
             let (sha256, name) = file.split_once('.')?;
             offered(name).filter(|item| item.sha256 == sha256)
@@ -288,13 +383,12 @@ async fn package(
         return plain(StatusCode::NOT_FOUND);
     };
     let path = depot.place.file(&item.sha256);
-    let content = Content {
-        media_type: "application/octet-stream",
-        sha256: &item.sha256,
-        cache_control: "public, max-age=86400",
-        source: Source::File(&path, item.bytes),
-    };
-    handed_out(&method, &headers, content).await
+    let media_type = "application/octet-stream";
+    let answer = file_of(&method, &headers, media_type, &item.sha256, &path).await;
+    if answer.status() == StatusCode::OK && method == Method::GET {
+        depot.counts.downloaded(&item.file);
+    }
+    answer
 }
 
 async fn icon(
@@ -305,21 +399,25 @@ async fn icon(
 ) -> Response<Body> {
     let served = depot.served();
     let known = file.strip_suffix(".png").and_then(|sha256| {
-        let mut icons = served.tree.shelves.offered().flat_map(|item| [&item.icon, &item.icon_256]);
+        let items = served.shelf.shelves.offered();
+        let mut icons = items.flat_map(|item| [&item.icon, &item.icon_256]);
         icons.find_map(|icon| icon.as_ref().filter(|icon| *icon == sha256))
     });
     let Some(sha256) = known else { return plain(StatusCode::NOT_FOUND) };
-    let path = depot.place.icon(sha256);
-    let Ok(length) = tokio::fs::metadata(&path).await.map(|found| found.len()) else {
-        return plain(StatusCode::NOT_FOUND);
-    };
-    let content = Content {
-        media_type: "image/png",
-        sha256,
-        cache_control: "public, max-age=86400",
-        source: Source::File(&path, length),
-    };
-    handed_out(&method, &headers, content).await
+    file_of(&method, &headers, "image/png", sha256, &depot.place.icon(sha256)).await
+}
+
+/// Hands out a file that is kept by its hash and never changes.
+async fn file_of(
+    method: &Method,
+    headers: &HeaderMap,
+    media_type: &'static str,
+    sha256: &str,
+    path: &Path,
+) -> Response<Body> {
+    let cache_control = "public, max-age=86400";
+    let content = Content { media_type, tag: sha256, cache_control, source: Source::File(path) };
+    handed_out(method, headers, content).await
 }
 
 async fn metadata(
@@ -329,22 +427,67 @@ async fn metadata(
     headers: HeaderMap,
 ) -> Response<Body> {
     let served = depot.served();
-    let Some(bytes) = served.tree.metadata(&file) else { return plain(StatusCode::NOT_FOUND) };
+    let Some(name) = served.shelf.metadata.get(&file) else { return plain(StatusCode::NOT_FOUND) };
     let content = Content {
         media_type: "application/json",
-        sha256: &hex::encode(Sha256::digest(bytes)),
+        // A file of a tree is never changed.
+        tag: &format!("{}-{name}", served.shelf.number),
         // A cache that holds on to old metadata looks like an attack to the client.
         cache_control: match file.as_str() {
             "timestamp.json" | "root.json" => "no-cache",
             _ => "public, max-age=300",
         },
-        source: Source::Bytes(Bytes::copy_from_slice(bytes)),
+        source: Source::File(&depot.place.metadata(served.shelf.number, name)),
     };
     handed_out(&method, &headers, content).await
 }
 
-async fn web(State(depot): State<Arc<Depot>>, headers: HeaderMap) -> Response<Body> {
-    let page = page(&depot.served().tree.shelves, &depot.base_url(&headers));
+async fn publish(
+    State(depot): State<Arc<Depot>>,
+    UrlPath(sha256): UrlPath<String>,
+    method: Method,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let upload = Upload { root: depot.settings.root.clone(), sha256, clock: depot.settings.clock };
+    upload.answer(method, &headers, body).await
+}
+
+async fn metrics_page(State(depot): State<Arc<Depot>>) -> Response<Body> {
+    let served = depot.served();
+    let mut text = depot.counts.text(|file| {
+        let item = &served.shelf.shelves.items[*served.by_file.get(file)?];
+        Some([item.package.clone(), item.version.clone(), item.archs.join(" ")])
+    });
+    let (root, clock) = (depot.settings.root.clone(), depot.settings.clock);
+    let report = tokio::task::spawn_blocking(move || crate::keys(&root, clock())).await;
+    text.push_str(
+        "# HELP holdfast_depot_signature_days Whole days until a role's signature ends.\n\
+         # TYPE holdfast_depot_signature_days gauge\n",
+    );
+    for role in report.ok().and_then(Result::ok).into_iter().flat_map(|report| report.roles) {
+        text.push_str(&format!(
+            "holdfast_depot_signature_days{{role=\"{}\"}} {}\n",
+            role.role, role.days_left
+        ));
+    }
+    text.push_str(&format!(
+        "# HELP holdfast_depot_packages Files on the shelves.\n\
+         # TYPE holdfast_depot_packages gauge\nholdfast_depot_packages {}\n",
+        served.by_file.len()
+    ));
+    let mut response = Response::new(Body::from(text));
+    let media_type = HeaderValue::from_static("text/plain; version=0.0.4");
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    response
+}
+
+async fn web(
+    State(depot): State<Arc<Depot>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let page = page(&depot.served().shelf.shelves, &depot.base_url(peer, &headers));
     let mut response = Response::new(Body::from(page));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -356,6 +499,7 @@ async fn web(State(depot): State<Arc<Depot>>, headers: HeaderMap) -> Response<Bo
 async fn handed_out(method: &Method, headers: &HeaderMap, content: Content<'_>) -> Response<Body> {
     match hand_out(method, headers, content).await {
         Ok(response) => response,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => plain(StatusCode::NOT_FOUND),
         Err(error) => {
             tracing::error!(%error, "a published file cannot be read");
             plain(StatusCode::INTERNAL_SERVER_ERROR)

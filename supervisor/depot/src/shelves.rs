@@ -183,6 +183,42 @@ impl Shelves {
         }
     }
 
+    /// Brings every file of a version to a channel; how many were in another.
+    pub(crate) fn promote(
+        &mut self,
+        package: &str,
+        version: &str,
+        to: Channel,
+    ) -> Result<usize, DepotError> {
+        let is_meant =
+            |item: &Item| item.package == package && item.version == version && !item.withdrawn;
+        if !self.items.iter().any(is_meant) {
+            return Err(DepotError::NotThere { package: package.into(), version: version.into() });
+        }
+        let moves = |item: &&Item| is_meant(item) && item.channel != to;
+        for item in self.items.iter().filter(moves) {
+            let outdone = self.offered().find(|other| {
+                other.channel == to
+                    && item.shared_arch(other).is_some()
+                    && compare(version, &other.version) == Ordering::Less
+            });
+            if let Some(newest) = outdone {
+                return Err(DepotError::GoesBack {
+                    arch: item.shared_arch(newest).unwrap_or_default().to_owned(),
+                    package: package.to_owned(),
+                    version: version.to_owned(),
+                    newest: newest.version.clone(),
+                });
+            }
+        }
+        let mut count = 0;
+        for item in self.items.iter_mut().filter(|item| is_meant(item) && item.channel != to) {
+            item.channel = to;
+            count += 1;
+        }
+        Ok(count)
+    }
+
     /// The newest of each: those that no offered one with a platform in common outdoes.
     pub(crate) fn newest(&self) -> Vec<&Item> {
         let outdone = |item: &Item| {

@@ -131,10 +131,8 @@ impl Stage {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let settings = ServeSettings {
-            root: self.depot(),
             base_url: base_url.map(str::to_owned),
-            renew: false,
-            clock: || TODAY,
+            ..ServeSettings::new(&self.depot(), || TODAY)
         };
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
@@ -192,18 +190,22 @@ impl Server {
 
     /// Asks once on a connection of its own.
     pub fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        self.ask_bytes(method, path, headers, body.as_bytes())
+    }
+
+    /// The same with a body that is no text.
+    pub fn ask_bytes(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let host = match headers.contains("Host:") {
             true => String::new(),
             false => format!("Host: {}\r\n", self.address),
         };
         let length = match method {
-            "POST" => format!("Content-Length: {}\r\n", body.len()),
+            "POST" | "PATCH" => format!("Content-Length: {}\r\n", body.len()),
             _ => String::new(),
         };
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\n{host}{length}{headers}Connection: close\r\n\r\n{body}"
-        );
-        read_answer(&self.send(request.as_bytes()))
+        let head =
+            format!("{method} {path} HTTP/1.1\r\n{host}{length}{headers}Connection: close\r\n\r\n");
+        read_answer(&self.send(&[head.as_bytes(), body].concat()))
     }
 
     pub fn get(&self, path: &str) -> Answer {

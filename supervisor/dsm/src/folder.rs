@@ -206,6 +206,16 @@ impl Folder {
         if lasting { self.sync() } else { Ok(()) }
     }
 
+    /// Removes what a [`Folder::write`] left that a power cut ended. Nobody else may be writing.
+    pub fn sweep(&self) -> Result<()> {
+        for name in self.names()? {
+            if name.to_str().is_some_and(is_unfinished) {
+                self.unlink(&name, UnlinkatFlags::NoRemoveDir)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes names put into, moved or removed from the folder last through a power cut.
     pub fn sync(&self) -> Result<()> {
         nix::unistd::fsync(&self.descriptor).map_err(|errno| refused("sync", &self.path, errno))
@@ -273,6 +283,13 @@ impl AsFd for Folder {
     }
 }
 
+/// Whether [`Folder::write`] makes such names: `.NAME.PID.new`.
+fn is_unfinished(name: &str) -> bool {
+    name.strip_prefix('.')
+        .and_then(|rest| rest.strip_suffix(".new")?.rsplit_once('.'))
+        .is_some_and(|(_, pid)| pid.parse::<u32>().is_ok())
+}
+
 fn mode_of(mode: u32) -> Mode {
     Mode::from_bits_truncate(mode as nix::libc::mode_t)
 }
@@ -318,6 +335,17 @@ mod tests {
         folder.write("identity", b"ours", 0o600).unwrap();
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "root:x");
         assert_eq!(folder.read("identity", 100).unwrap().unwrap(), b"ours");
+    }
+
+    #[test]
+    fn what_a_cut_off_write_left_is_swept_away_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        for name in [".identity.4711.new", "..moving-from.1.new", ".mine.new", "settings.1.new"] {
+            folder.write(name, b"x", 0o600).unwrap();
+        }
+        folder.sweep().unwrap();
+        assert_eq!(folder.names().unwrap(), [".mine.new", "settings.1.new"]);
     }
 
     #[test]

@@ -85,6 +85,14 @@ impl Limits {
     }
 }
 
+/// The one command that, as root, sets all that is lower than wanted; `None` when nothing is.
+pub fn one_command(shortfalls: &[Shortfall]) -> Option<String> {
+    let each =
+        shortfalls.iter().filter_map(|short| short.command.as_ref()?.strip_prefix("sysctl "));
+    let settings: Vec<&str> = each.filter_map(|text| text.strip_prefix("-w ")).collect();
+    (!settings.is_empty()).then(|| format!("sysctl -w {}", settings.join(" ")))
+}
+
 /// One limit that is lower than wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortfall {
@@ -101,6 +109,20 @@ pub struct Shortfall {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_that_a_package_user_may_not_set_is_one_command_for_task_scheduler() {
+        for (files, watches, command) in [
+            (8192, 8192, Some("sysctl -w fs.file-max=65536 fs.inotify.max_user_watches=524288")),
+            (8192, 600_000, Some("sysctl -w fs.file-max=65536")),
+            (99_999, 8192, Some("sysctl -w fs.inotify.max_user_watches=524288")),
+            (99_999, 600_000, None),
+        ] {
+            let reached =
+                Limits { open_files: 1024, system_files: Some(files), watches: Some(watches) };
+            assert_eq!(one_command(&reached.shortfalls()).as_deref(), command);
+        }
+    }
 
     #[test]
     fn what_is_too_low_is_said_with_the_command_that_changes_it() {

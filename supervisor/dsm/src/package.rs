@@ -141,11 +141,26 @@ impl Package {
         Folder::open_or_make(&self.etc)
     }
 
-    /// The folder beside the target in which an upgrade's data waits (`@appstore`), and the name
-    /// it waits under. On the same volume as the target, so that moving is one step.
-    pub fn waiting_room(&self) -> Result<(Folder, String)> {
-        let store = self.target.parent().unwrap_or(Path::new("/"));
-        Ok((Folder::open(store)?, format!("{}.kept", self.name)))
+    /// The folders beside targets in which data may wait (`@appstore`), the target's own first: on
+    /// the same volume moving is one step. A package that was removed from another volume left its
+    /// data there.
+    pub fn waiting_rooms(&self) -> Vec<Folder> {
+        let own = self.target.parent().unwrap_or(Path::new("/")).to_owned();
+        let others = self.dsm.volumes().into_iter().map(|volume| volume.join("@appstore"));
+        let others: Vec<PathBuf> = others.filter(|path| *path != own).collect();
+        std::iter::once(own).chain(others).filter_map(|path| Folder::open(&path).ok()).collect()
+    }
+
+    /// Folders of this package on other volumes that hold something: what it left where it was
+    /// before. `store` is `@appdata` or `@appconf`; `own` is where it is now.
+    pub fn elsewhere(&self, store: &str, own: &Path) -> Vec<Folder> {
+        let places = self.dsm.volumes().into_iter();
+        places
+            .map(|volume| volume.join(store).join(self.name.as_str()))
+            .filter(|path| path != own)
+            .filter_map(|path| Folder::open(&path).ok())
+            .filter(|folder| folder.is_empty().is_ok_and(|is_empty| !is_empty))
+            .collect()
     }
 
     /// The third place of the identity on DSM below 7, where the root file system can be written.
@@ -165,15 +180,37 @@ impl Package {
         Some(line.trim_matches('"').to_owned())
     }
 
-    /// Identity files that an old CrashPlan package left on the box: its own and its copy, with
+    /// Where an old CrashPlan package was, or left its data when its upgrade broke off, as paths of
+    /// the NAS. It came under three names.
+    pub fn crashplan_targets(&self) -> Vec<PathBuf> {
+        const NAMES: [&str; 3] = ["CrashPlan", "CrashPlanPRO", "CrashPlanPROe"];
+        let linked = |name: &&str| Path::new("/var/packages").join(name).join("target");
+        let mut targets: Vec<PathBuf> = NAMES.iter().map(linked).collect();
+        for volume in self.dsm.volumes() {
+            let Ok(inside) = volume.strip_prefix(self.dsm.root()) else { continue };
+            let store = Path::new("/").join(inside).join("@appstore");
+            for name in NAMES {
+                targets.extend([store.join(name), store.join(format!("{name}_data_mig"))]);
+            }
+        }
+        targets
+    }
+
+    /// Identity files that an old CrashPlan package left on the box: its own and its copies, with
     /// their places.
     pub fn crashplan_identities(&self) -> Vec<(PathBuf, String)> {
-        const PATHS: [&str; 2] = [
-            "/var/lib/crashplan/.identity",
-            "/var/packages/CrashPlan/target/conf/var-backup/.identity",
-        ];
-        let found = |path: &&str| Some((self.dsm.find(path).ok()?, self.dsm.system_text(path)?));
-        PATHS.iter().filter_map(found).collect()
+        let copies = self.crashplan_targets().into_iter();
+        let copies = copies.map(|target| target.join("conf/var-backup/.identity"));
+        let paths = std::iter::once(PathBuf::from("/var/lib/crashplan/.identity")).chain(copies);
+        let found = |path: PathBuf| Some((self.dsm.find(&path).ok()?, self.dsm.system_text(path)?));
+        paths.filter_map(found).collect()
+    }
+
+    /// DSM 7's own command for packages, where root may use it.
+    pub fn synopkg(&self) -> Option<PathBuf> {
+        let program = self.dsm.find("/usr/syno/bin/synopkg").ok()?;
+        let is_usable = self.version.keeps_var() && nix::unistd::geteuid().is_root();
+        (is_usable && program.is_file()).then_some(program)
     }
 
     /// Tells DSM below 7 that the package is on or off, as its own buttons do. Only for commands

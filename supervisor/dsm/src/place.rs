@@ -72,6 +72,18 @@ impl Dsm {
         Ok(found)
     }
 
+    /// The volumes, in order: `/volume1`, `/volume2`…
+    pub fn volumes(&self) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(&self.root) else { return Vec::new() };
+        let number = |name: &str| name.strip_prefix("volume")?.parse::<u32>().ok();
+        let mut found: Vec<(u32, PathBuf)> = entries
+            .flatten()
+            .filter_map(|entry| Some((number(entry.file_name().to_str()?)?, entry.path())))
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, path)| path).collect()
+    }
+
     /// Text of one of DSM's own small files, or `None` when it is missing or cannot be read.
     pub fn system_text(&self, path: impl AsRef<Path>) -> Option<String> {
         use std::io::Read;

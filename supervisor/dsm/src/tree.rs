@@ -11,6 +11,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 /// A deeper folder is not walked: nothing of ours is, and a planted one must not exhaust the stack.
 const DEPTH_MAX: usize = 64;
 
+/// Begins the name of a copy until it is whole.
+const PARTLY: &str = ".partly-";
+
+/// Begins the name of what was copied whole and is to be deleted.
+const COPIED: &str = ".copied-";
+
+/// No more names are tried for the rest of a move that was cut off.
+const CANDIDATES_MAX: usize = 100;
+
 /// Deletes `name` and everything in it. A link is removed, never what it points to.
 pub fn delete(folder: &Folder, name: &str) -> Result<()> {
     delete_below(folder, OsStr::new(name), 0)
@@ -35,17 +44,29 @@ fn delete_below(folder: &Folder, name: &OsStr, depth: usize) -> Result<()> {
 ///
 /// Returns how many entries were moved. Within one volume each is a single `rename`.
 pub fn merge(from: &Folder, to: &Folder, suffix: &str) -> Result<usize> {
+    for copied in from.names()? {
+        let Some(name) = copied.to_str().and_then(|text| text.strip_prefix(COPIED)) else {
+            continue;
+        };
+        let partly = |free: &OsString| to.kind_os(&with_prefix(PARTLY, free));
+        let mut counter = 0;
+        let mut free = OsString::from(name);
+        while counter < CANDIDATES_MAX && partly(&free)? == Kind::Missing {
+            counter += 1;
+            free = candidate(OsStr::new(name), suffix, counter);
+        }
+        if counter == CANDIDATES_MAX {
+            free = OsString::from(name);
+        }
+        finish_carrying(from, OsStr::new(name), to, &free)?;
+    }
     let names = from.names()?;
     for name in &names {
-        let mut free = name.clone();
         let mut counter = 0;
+        let mut free = name.clone();
         while to.kind_os(&free)? != Kind::Missing {
             counter += 1;
-            free = OsString::from(name);
-            free.push(suffix);
-            if counter > 1 {
-                free.push(format!(".{counter}"));
-            }
+            free = candidate(name, suffix, counter);
         }
         carry(from, name, to, &free)?;
     }
@@ -56,20 +77,99 @@ pub fn merge(from: &Folder, to: &Folder, suffix: &str) -> Result<usize> {
     Ok(names.len())
 }
 
+fn candidate(name: &OsStr, suffix: &str, counter: usize) -> OsString {
+    let mut free = OsString::from(name);
+    free.push(suffix);
+    if counter > 1 {
+        free.push(format!(".{counter}"));
+    }
+    free
+}
+
 /// Moves one entry: by `rename`, or, to another volume, by copying whole, then deleting.
+///
+/// A cut in the middle of a copy leaves the entry where it was; one after it leaves what
+/// [`finish_carrying`] finishes.
 pub fn carry(from: &Folder, name: &OsStr, to: &Folder, new_name: &OsStr) -> Result<()> {
+    // Under a name of its own until it is whole, so that half a copy is never taken for the thing.
+    let partly = with_prefix(PARTLY, new_name);
+    delete_below(to, &partly, 0)?;
     match from.move_to(name, to, new_name) {
         Err(DsmError::Io { source, .. }) if source.raw_os_error() == Some(nix::libc::EXDEV) => {}
         other => return other,
     }
-    // Under a name of its own until it is whole, so that half a copy is never taken for the thing.
-    let mut partly = OsString::from(".partly-");
-    partly.push(new_name);
+    copy(from, name, to, &partly, 0)?;
+    to.sync()?;
+    // From here on the copy is the thing, and what it was made of is to go.
+    from.move_to(name, from, &with_prefix(COPIED, name))?;
+    from.sync()?;
+    finish_carrying(from, name, to, new_name)
+}
+
+/// Finishes a [`carry`] to another volume that was cut off after everything was copied.
+pub fn finish_carrying(from: &Folder, name: &OsStr, to: &Folder, new_name: &OsStr) -> Result<()> {
+    let (copied, partly) = (with_prefix(COPIED, name), with_prefix(PARTLY, new_name));
+    if from.kind_os(&copied)? == Kind::Missing {
+        return Ok(());
+    }
+    if to.kind_os(&partly)? == Kind::Missing && to.kind_os(new_name)? == Kind::Missing {
+        // Somebody deleted the copy: what it was made of is all there is.
+        from.move_to(&copied, from, name)?;
+        return from.sync();
+    }
+    if to.kind_os(&partly)? != Kind::Missing {
+        if to.kind_os(new_name)? == Kind::Folder && to.kind_os(&partly)? == Kind::Folder {
+            // Made since the cut.
+            merge(&to.inner_os(new_name)?, &to.inner_os(&partly)?, ".new")?;
+            delete_below(to, new_name, 0)?;
+        } else if to.kind_os(new_name)? != Kind::Missing {
+            to.move_to(new_name, to, &candidate(new_name, ".new", 1))?;
+        }
+        to.move_to(&partly, to, new_name)?;
+        to.sync()?;
+    }
+    delete_below(from, &copied, 0)?;
+    from.sync()
+}
+
+fn with_prefix(prefix: &str, name: &OsStr) -> OsString {
+    let mut text = OsString::from(prefix);
+    text.push(name);
+    text
+}
+
+/// Copies one entry, with everything in it, under the same name; it is whole or not there.
+pub fn copy_whole(from: &Folder, name: &OsStr, to: &Folder) -> Result<()> {
+    let partly = with_prefix(PARTLY, name);
     delete_below(to, &partly, 0)?;
     copy(from, name, to, &partly, 0)?;
-    to.move_to(&partly, to, new_name)?;
-    to.sync()?;
-    delete_below(from, name, 0)
+    if to.kind_os(&partly)? == Kind::Missing {
+        return Ok(());
+    }
+    delete_below(to, name, 0)?;
+    to.move_to(&partly, to, name)?;
+    to.sync()
+}
+
+/// Makes every file and name in a folder last through a power cut.
+pub fn sync(folder: &Folder) -> Result<()> {
+    sync_below(folder, 0)
+}
+
+fn sync_below(folder: &Folder, depth: usize) -> Result<()> {
+    check_depth(folder, depth)?;
+    for name in folder.names()? {
+        match folder.kind_os(&name)? {
+            Kind::Folder => sync_below(&folder.inner_os(&name)?, depth + 1)?,
+            Kind::File => {
+                let file = folder.open_file_os(&name, OFlag::O_RDONLY, 0)?;
+                let path = folder.path().join(&name);
+                file.sync_all().map_err(|error| DsmError::io("sync", &path, error))?;
+            }
+            Kind::Missing | Kind::Other => {}
+        }
+    }
+    folder.sync()
 }
 
 fn copy(from: &Folder, name: &OsStr, to: &Folder, new_name: &OsStr, depth: usize) -> Result<()> {
@@ -150,6 +250,24 @@ mod tests {
         assert_eq!(new.names().unwrap(), ["identity", "settings", "settings.dsm6"]);
         assert_eq!(new.read("settings", 9).unwrap().unwrap(), b"new");
         assert_eq!(merge(&old, &new, ".dsm6").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_copy_that_somebody_deleted_before_it_had_its_name_costs_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        for folder in ["old/.copied-var", "new"] {
+            fs::create_dir_all(place.path().join(folder)).unwrap();
+        }
+        fs::write(place.path().join("old/.copied-var/identity"), "1").unwrap();
+        let root = Folder::open(place.path()).unwrap();
+        let (old, new) = (root.inner("old").unwrap(), root.inner("new").unwrap());
+        finish_carrying(&old, OsStr::new("var"), &new, OsStr::new("var")).unwrap();
+        assert_eq!(old.names().unwrap(), ["var"]);
+        // The same, where the copy has its name already: then it is what counts.
+        fs::rename(place.path().join("old/var"), place.path().join("old/.copied-var")).unwrap();
+        fs::create_dir(place.path().join("new/var")).unwrap();
+        assert_eq!(merge(&old, &new, ".before").unwrap(), 0);
+        assert!(old.is_empty().unwrap());
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! `preinst`, `postinst` and `postupgrade`. Below DSM 7 the target, and the data in it, is wiped
 //! between them.
 //!
-//! Every step looks at the disk, not at a record of what was done, and can be run again after a
-//! power cut: it finishes what was begun or finds nothing to do.
+//! Every step looks at the disk and can be run again after a power cut: it finishes what was begun
+//! or finds nothing to do. Where the disk alone would not tell, a mark is put there first and
+//! removed last. What no script comes to finish, the next start does.
 
 /// A script that DSM calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +24,9 @@ pub enum Hook {
     PreUpgrade,
     /// After an upgrade.
     PostUpgrade,
+    /// No script of DSM's: before the daemon is started, whatever happened before. A script that
+    /// broke off is finished or undone here when DSM calls none of them again.
+    BeforeStart,
 }
 
 impl Hook {
@@ -65,6 +69,8 @@ pub enum Occasion {
 pub enum Step {
     /// Refuse answers of the wizard that make no sense.
     CheckAnswers,
+    /// Fetch the files that the package may not bring itself.
+    FetchDownloads,
     /// Stop the daemon and everything it started.
     Stop,
     /// Move the data to where the wiping of the target does not reach it.
@@ -79,41 +85,57 @@ pub enum Step {
     EnsureIdentity,
     /// Write down the wizard's answers: DSM hands them over only now.
     KeepAnswers,
+    /// Move data that another volume still holds to where the package is now.
+    MoveDataOfOtherVolumes,
     /// Delete the data, as the owner chose.
     DeleteData,
+    /// Delete what is left, if a deletion broke off.
+    FinishDeletion,
     /// Do nothing unless the data is whole again.
     CheckNothingIsLeftAside,
 }
 
 use Step::{
-    BringDataBack, CheckAnswers, CheckNothingIsLeftAside, DeleteData, EnsureIdentity, KeepAnswers,
-    MakeFolders, MoveDataOfDsm6, SetDataAside, Stop,
+    BringDataBack, CheckAnswers, CheckNothingIsLeftAside, DeleteData, EnsureIdentity,
+    FetchDownloads, FinishDeletion, KeepAnswers, MakeFolders, MoveDataOfDsm6,
+    MoveDataOfOtherVolumes, SetDataAside, Stop,
 };
 
 /// The steps of a script, in order.
 pub fn steps(hook: Hook, place: DataPlace, occasion: Occasion) -> &'static [Step] {
     use DataPlace::{Beside, InTarget};
-    use Hook::{PostInst, PostUninst, PostUpgrade, PreInst, PreUninst, PreUpgrade};
+    use Hook::{BeforeStart, PostInst, PostUninst, PostUpgrade, PreInst, PreUninst, PreUpgrade};
     use Occasion::{Ordinary, RemovalForUpgrade, RemovalWithData};
     match (hook, place, occasion) {
-        (PreInst, _, _) => &[CheckAnswers],
+        (PreInst, _, _) => &[CheckAnswers, FetchDownloads],
         (PostInst, InTarget, _) => {
-            &[CheckAnswers, MakeFolders, BringDataBack, EnsureIdentity, KeepAnswers]
+            &[CheckAnswers, MakeFolders, BringDataBack, EnsureIdentity, KeepAnswers, FetchDownloads]
         }
-        (PostInst, Beside, _) => {
-            &[CheckAnswers, MakeFolders, MoveDataOfDsm6, EnsureIdentity, KeepAnswers]
-        }
-        (PreUpgrade, InTarget, _) => &[CheckAnswers, Stop, SetDataAside],
-        (PreUpgrade, Beside, _) => &[CheckAnswers, Stop, MoveDataOfDsm6],
+        (PostInst, Beside, _) => &[
+            CheckAnswers,
+            MakeFolders,
+            MoveDataOfDsm6,
+            MoveDataOfOtherVolumes,
+            EnsureIdentity,
+            KeepAnswers,
+            FetchDownloads,
+        ],
+        (PreUpgrade, InTarget, _) => &[CheckAnswers, Stop, FinishDeletion, SetDataAside],
+        (PreUpgrade, Beside, _) => &[CheckAnswers, Stop, FinishDeletion, MoveDataOfDsm6],
         (PostUpgrade, InTarget, _) => {
             &[MakeFolders, BringDataBack, CheckNothingIsLeftAside, EnsureIdentity, KeepAnswers]
         }
         (PostUpgrade, Beside, _) => &[MakeFolders, MoveDataOfDsm6, EnsureIdentity, KeepAnswers],
-        (PreUninst, InTarget, Ordinary | RemovalForUpgrade) => &[Stop, SetDataAside],
-        (PreUninst, Beside, Ordinary | RemovalForUpgrade) => &[Stop],
-        (PreUninst, _, RemovalWithData) => &[Stop, DeleteData],
+        (PreUninst, InTarget, Ordinary | RemovalForUpgrade) => {
+            &[Stop, FinishDeletion, SetDataAside]
+        }
+        (PreUninst, Beside, Ordinary | RemovalForUpgrade) => &[Stop, FinishDeletion],
+        (PreUninst, InTarget, RemovalWithData) => &[Stop, BringDataBack, DeleteData],
+        (PreUninst, Beside, RemovalWithData) => &[Stop, DeleteData],
         (PostUninst, _, RemovalWithData) => &[DeleteData],
         (PostUninst, _, Ordinary | RemovalForUpgrade) => &[],
+        (BeforeStart, InTarget, _) => &[FinishDeletion, BringDataBack],
+        (BeforeStart, Beside, _) => &[FinishDeletion, MoveDataOfDsm6],
     }
 }
 
@@ -121,13 +143,14 @@ pub fn steps(hook: Hook, place: DataPlace, occasion: Occasion) -> &'static [Step
 mod tests {
     use super::*;
 
-    const HOOKS: [Hook; 6] = [
+    const HOOKS: [Hook; 7] = [
         Hook::PreInst,
         Hook::PostInst,
         Hook::PreUninst,
         Hook::PostUninst,
         Hook::PreUpgrade,
         Hook::PostUpgrade,
+        Hook::BeforeStart,
     ];
 
     /// The scripts of an upgrade, in DSM's order.
@@ -169,6 +192,14 @@ mod tests {
         let at = |step| all.iter().position(|other| *other == step).unwrap();
         assert!(at(Step::MoveDataOfDsm6) < at(Step::EnsureIdentity));
         assert!(!all.contains(&Step::SetDataAside));
+    }
+
+    #[test]
+    fn whatever_sets_data_aside_is_undone_before_a_start_of_the_version_that_stayed() {
+        let before = steps(Hook::BeforeStart, DataPlace::InTarget, Occasion::Ordinary);
+        assert!(before.contains(&Step::BringDataBack));
+        // A deletion the owner chose is finished first: it must not eat what comes back.
+        assert_eq!(before[0], Step::FinishDeletion);
     }
 
     #[test]

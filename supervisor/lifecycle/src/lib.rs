@@ -4,6 +4,8 @@
 //! wants to audit the policy looks at the rectangle. [`hooks`] is a list of steps for each script
 //! that DSM calls, on each generation of DSM.
 //!
+//! [`update`] is another rectangle, of an update's phases and what happens to it.
+//!
 //! **Invariant:** pure. Times, chance and facts come in as arguments, actions go out. The same
 //! events give the same actions for ever.
 //!
@@ -12,3 +14,4 @@
 pub mod ending;
 pub mod hooks;
 pub mod restart;
+pub mod update;

@@ -52,6 +52,8 @@ pub enum Event {
     StopAsked,
     /// The time it had to stop is over.
     StopLate,
+    /// It runs, but does not work any more.
+    Hung,
 }
 
 /// What is to be done.
@@ -93,7 +95,7 @@ enum Verb {
 }
 
 const STATES: usize = 7;
-const EVENTS: usize = 11;
+const EVENTS: usize = 12;
 
 use State::{Abandoning, Holding, Running, Starting, Stopped, Stopping, Waiting};
 use Verb::{Ask, Finish, Greet, Hold, Ignore, Kill, Retry, Shrink, Start};
@@ -104,31 +106,31 @@ const TABLE: [[(State, Verb); EVENTS]; STATES] = [
     // Starting
     [(Running, Greet),      (Abandoning, Ask),     (Stopped, Finish),     (Holding, Hold),
      (Waiting, Retry),      (Waiting, Shrink),     (Waiting, Retry),      (Starting, Ignore),
-     (Starting, Ignore),    (Stopping, Ask),       (Starting, Ignore)],
+     (Starting, Ignore),    (Stopping, Ask),       (Starting, Ignore),       (Starting, Ignore)],
     // Running
     [(Running, Ignore),     (Running, Ignore),     (Stopped, Finish),     (Holding, Hold),
      (Waiting, Retry),      (Waiting, Shrink),     (Waiting, Retry),      (Running, Ignore),
-     (Running, Ignore),     (Stopping, Ask),       (Running, Ignore)],
+     (Running, Ignore),     (Stopping, Ask),       (Running, Ignore),       (Abandoning, Ask)],
     // Abandoning
     [(Abandoning, Ignore),  (Abandoning, Ignore),  (Waiting, Retry),      (Holding, Hold),
      (Waiting, Retry),      (Waiting, Shrink),     (Waiting, Retry),      (Abandoning, Ignore),
-     (Abandoning, Ignore),  (Stopping, Ask),       (Abandoning, Kill)],
+     (Abandoning, Ignore),  (Stopping, Ask),       (Abandoning, Kill),       (Abandoning, Ignore)],
     // Waiting
     [(Waiting, Ignore),     (Waiting, Ignore),     (Waiting, Ignore),     (Waiting, Ignore),
      (Waiting, Ignore),     (Waiting, Ignore),     (Waiting, Ignore),     (Starting, Start),
-     (Starting, Start),     (Stopped, Finish),     (Waiting, Ignore)],
+     (Starting, Start),     (Stopped, Finish),     (Waiting, Ignore),       (Waiting, Ignore)],
     // Holding
     [(Holding, Ignore),     (Holding, Ignore),     (Holding, Ignore),     (Holding, Ignore),
      (Holding, Ignore),     (Holding, Ignore),     (Holding, Ignore),     (Holding, Ignore),
-     (Starting, Start),     (Stopped, Finish),     (Holding, Ignore)],
+     (Starting, Start),     (Stopped, Finish),     (Holding, Ignore),       (Holding, Ignore)],
     // Stopping
     [(Stopping, Ignore),    (Stopping, Ignore),    (Stopped, Finish),     (Stopped, Finish),
      (Stopped, Finish),     (Stopped, Finish),     (Stopped, Finish),     (Stopping, Ignore),
-     (Stopping, Ignore),    (Stopping, Ignore),    (Stopping, Kill)],
+     (Stopping, Ignore),    (Stopping, Ignore),    (Stopping, Kill),       (Stopping, Ignore)],
     // Stopped
     [(Stopped, Ignore),     (Stopped, Ignore),     (Stopped, Ignore),     (Stopped, Ignore),
      (Stopped, Ignore),     (Stopped, Ignore),     (Stopped, Ignore),     (Stopped, Ignore),
-     (Stopped, Ignore),     (Stopped, Ignore),     (Stopped, Ignore)],
+     (Stopped, Ignore),     (Stopped, Ignore),     (Stopped, Ignore),       (Stopped, Ignore)],
 ];
 
 impl State {
@@ -179,6 +181,7 @@ impl Event {
             Self::StartAsked => 8,
             Self::StopAsked => 9,
             Self::StopLate => 10,
+            Self::Hung => 11,
         }
     }
 }
@@ -348,6 +351,33 @@ mod tests {
         nas.meets(Event::ReadyLate).expect(Action::AskToStop);
         nas.meets(Event::StopLate).expect(Action::Kill);
         nas.daemon_dies().expect_a_wait_of(1);
+    }
+
+    #[test]
+    fn a_daemon_that_hangs_is_asked_then_killed_then_started_again() {
+        let mut nas = Nas::boots();
+        nas.meets(Event::Hung).expect(Action::Nothing);
+        nas.daemon_is_ready_for(5).meets(Event::Hung).expect(Action::AskToStop);
+        nas.meets(Event::Hung).expect(Action::Nothing);
+        nas.meets(Event::StopLate).expect(Action::Kill);
+        nas.daemon_dies().expect_a_wait_of(1);
+        nas.the_wait_is_over().expect(Action::Start);
+    }
+
+    #[test]
+    fn a_crash_loop_settles_at_one_start_in_five_minutes_on_the_clock() {
+        let mut nas = Nas::boots();
+        let (mut clock, mut starts) = (0, Vec::new());
+        while clock < 24 * 3600 * 1000 {
+            nas.last = nas.policy.on(Event::Ended(Ending::Crash), 0, u32::MAX - 12_345);
+            let Action::StartAfter { milliseconds } = nas.last else { panic!("it gave up") };
+            clock += milliseconds;
+            starts.push(clock);
+            nas.the_wait_is_over().expect(Action::Start);
+        }
+        let last_hour = starts.iter().filter(|at| **at > 23 * 3600 * 1000).count();
+        // Jitter halves a wait at the most: between 12 and 24 starts in an hour.
+        assert!((11..=25).contains(&last_hour), "{last_hour} starts in the last hour");
     }
 
     #[test]

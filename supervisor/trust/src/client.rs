@@ -12,9 +12,11 @@
 //! kept only what was verified, so the next one starts from there. The bytes kept are those that
 //! came.
 
+use crate::digest::{FileHash, Hasher};
 use crate::envelope::Envelope;
 use crate::error::TrustError;
-use crate::roles::{MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp};
+use crate::role::Role;
+use crate::roles::{MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp};
 use crate::time::{Moment, UnixSeconds};
 use sha2::{Digest, Sha256};
 
@@ -449,8 +451,8 @@ pub struct TargetCheck {
     name: String,
     left: u64,
     length: u64,
-    sha256: [u8; 32],
-    hash: Sha256,
+    wanted: FileHash,
+    hasher: Hasher,
 }
 
 impl TargetCheck {
@@ -460,8 +462,8 @@ impl TargetCheck {
             name: name.to_owned(),
             left: file.length,
             length: file.length,
-            sha256: file.sha256,
-            hash: Sha256::new(),
+            wanted: file.hash,
+            hasher: Hasher::like(file.hash),
         }
     }
 
@@ -470,7 +472,7 @@ impl TargetCheck {
         self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| {
             TrustError::mix_up(&self.name, format!("it has more than {} bytes", self.length))
         })?;
-        self.hash.update(bytes);
+        self.hasher.update(bytes);
         Ok(())
     }
 
@@ -480,9 +482,9 @@ impl TargetCheck {
             let what = format!("{} of its {} bytes are missing", self.left, self.length);
             return Err(TrustError::mix_up(self.name, what));
         }
-        match self.hash.finalize()[..] == self.sha256[..] {
+        match self.hasher.finish() == self.wanted {
             true => Ok(()),
-            false => Err(TrustError::mix_up(self.name, "its SHA-256 differs")),
+            false => Err(TrustError::mix_up(self.name, "its hash differs")),
         }
     }
 }

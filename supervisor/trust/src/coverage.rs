@@ -5,7 +5,7 @@
 //! role's keys lie where the renewal runs. A root is made by people alone, except a spare one
 //! that was signed in advance. The first second that some role leaves uncovered is the gap.
 
-use crate::roles::Role;
+use crate::role::Role;
 use crate::time::UnixSeconds;
 use std::fmt;
 
@@ -284,6 +284,34 @@ mod tests {
         let gap = gap.unwrap();
         assert_eq!((gap.role, gap.from, gap.to), (Role::Timestamp, TODAY.plus_days(21), None));
         assert!(gap.to_string().contains("has 0 of the 1 keys"), "{gap}");
+    }
+
+    #[test]
+    fn no_leap_day_no_turn_of_the_year_and_no_change_of_clocks_makes_an_hour_uncovered() {
+        // All is UTC. Each of these is a moment at which a clock or the calendar jumps somewhere.
+        for day in [
+            "2026-03-29T01:00:00Z",
+            "2026-10-25T01:00:00Z",
+            "2026-11-01T06:00:00Z",
+            "2026-12-31T23:59:59Z",
+            "2027-03-01T00:00:00Z",
+            "2028-02-28T23:59:59Z",
+            "2028-02-29T00:00:00Z",
+            "2100-02-28T23:59:59Z",
+        ] {
+            let begin: UnixSeconds = day.parse().unwrap();
+            let mut roles = healthy();
+            for state in &mut roles {
+                state.expires = begin.plus_days(Rule::of(state.role).valid_days);
+            }
+            let year = plan(&roles, None, begin);
+            assert_eq!(year.gap, None, "{day}");
+            assert_eq!(year.span.to.seconds() - begin.seconds(), 365 * 24 * 3600, "{day}");
+            // And a signature that ends one second too early is a gap of that second.
+            roles[0].expires = UnixSeconds::new(year.span.to.seconds() - 1);
+            let gap = plan(&roles, None, begin).gap.unwrap();
+            assert_eq!((gap.role, gap.from), (Role::Root, roles[0].expires), "{day}");
+        }
     }
 
     #[test]

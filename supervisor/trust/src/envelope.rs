@@ -3,7 +3,8 @@
 use crate::error::TrustError;
 use crate::json::Value;
 use crate::key::{KeyId, SigningKey};
-use crate::roles::{Role, Root};
+use crate::role::Role;
+use crate::roles::Root;
 
 /// Signatures in one envelope, at most.
 pub const SIGNATURES_MAX: usize = 64;

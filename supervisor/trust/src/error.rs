@@ -1,6 +1,6 @@
 //! Why metadata is not believed, in words an owner can act on.
 
-use crate::roles::Role;
+use crate::role::Role;
 use crate::time::UnixSeconds;
 
 /// The sort of trouble, for programs that act on it.

@@ -16,18 +16,22 @@
 
 pub mod client;
 pub mod coverage;
+pub mod digest;
 pub mod envelope;
 pub mod error;
 pub mod json;
 pub mod key;
 pub mod offer;
+pub mod role;
 pub mod roles;
 pub mod time;
 
 pub use client::{Cache, Client, Keep, Request, TargetCheck, Verified};
+pub use digest::FileHash;
 pub use envelope::Envelope;
 pub use error::{Trouble, TrustError};
 pub use key::{KeyId, PublicKey, SigningKey};
 pub use offer::{Offer, Wanted, compare_versions};
-pub use roles::{Head, MetaFile, Role, RoleKeys, Root, Snapshot, TargetFile, Targets, Timestamp};
+pub use role::Role;
+pub use roles::{Head, MetaFile, RoleKeys, Root, Snapshot, TargetFile, Targets, Timestamp};
 pub use time::{Moment, UnixSeconds};

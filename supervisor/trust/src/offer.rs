@@ -150,6 +150,7 @@ fn parts(version: &str) -> (Vec<u64>, Vec<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::FileHash;
 
     #[test]
     fn versions_are_ordered_number_by_number_feature_first() {
@@ -184,7 +185,8 @@ mod tests {
         for build_max in [None, Some(69_057)] {
             let offer = Offer { build_max, ..offer() };
             let custom = Some(offer.to_value());
-            let file = TargetFile { length: 1, sha256: [0; 32], custom };
+            let hash = FileHash::Sha256([0; 32]);
+            let file = TargetFile { length: 1, hash, custom };
             assert_eq!(Offer::read(&file), Some(offer));
         }
     }

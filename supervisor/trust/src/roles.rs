@@ -4,52 +4,19 @@
 //! Members this profile does not know are ignored when read, and covered by the signature all the
 //! same, because what is verified is the value as it came.
 
+use crate::digest::FileHash;
 use crate::error::TrustError;
 use crate::json::Value;
 use crate::key::{KeyId, PublicKey};
+use crate::role::Role;
 use crate::time::UnixSeconds;
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// The version of the specification that is written.
 pub const SPEC_VERSION: &str = "1.0.31";
 
 /// Keys of one role, at most.
 pub const KEYS_MAX: usize = 32;
-
-/// A role of the metadata.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// Names the keys and thresholds of all roles.
-    Root,
-    /// Lists the files.
-    Targets,
-    /// Lists the versions of the lists.
-    Snapshot,
-    /// Says which snapshot is the newest.
-    Timestamp,
-}
-
-impl Role {
-    /// All four.
-    pub const ALL: [Self; 4] = [Self::Root, Self::Targets, Self::Snapshot, Self::Timestamp];
-
-    /// The role's name in metadata.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Root => "root",
-            Self::Targets => "targets",
-            Self::Snapshot => "snapshot",
-            Self::Timestamp => "timestamp",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What every piece of metadata begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,9 +213,10 @@ impl MetaFile {
         };
         let sha256 = match value.get("hashes") {
             None => None,
-            Some(hashes) => {
-                Some(read_sha256(hashes).ok_or_else(|| wrong("a listed file has no sha256"))?)
-            }
+            Some(hashes) => match FileHash::read(hashes) {
+                Some(FileHash::Sha256(sha256)) => Some(sha256),
+                _ => return Err(wrong("a listed file has no sha256")),
+            },
         };
         Ok(Self { version, length, sha256 })
     }
@@ -259,20 +227,10 @@ impl MetaFile {
             members.insert("length".to_owned(), Value::from(length));
         }
         if let Some(sha256) = self.sha256 {
-            members.insert("hashes".to_owned(), write_sha256(&sha256));
+            members.insert("hashes".to_owned(), FileHash::Sha256(sha256).to_value());
         }
         Value::Object(members)
     }
-}
-
-fn read_sha256(hashes: &Value) -> Option<[u8; 32]> {
-    let mut sha256 = [0; 32];
-    hex::decode_to_slice(hashes.get("sha256")?.as_text()?, &mut sha256).ok()?;
-    Some(sha256)
-}
-
-fn write_sha256(sha256: &[u8; 32]) -> Value {
-    Value::object([("sha256", Value::text(hex::encode(sha256)))])
 }
 
 /// Says which snapshot is the newest.
@@ -335,8 +293,8 @@ impl Snapshot {
 pub struct TargetFile {
     /// Its length in bytes.
     pub length: u64,
-    /// Its SHA-256.
-    pub sha256: [u8; 32],
+    /// Its hash.
+    pub hash: FileHash,
     /// What it is; see [`crate::offer::Offer`].
     pub custom: Option<Value>,
 }
@@ -344,14 +302,14 @@ pub struct TargetFile {
 impl TargetFile {
     fn read(value: &Value) -> Option<Self> {
         let length = value.get("length")?.as_u64()?;
-        let sha256 = read_sha256(value.get("hashes")?)?;
-        Some(Self { length, sha256, custom: value.get("custom").cloned() })
+        let hash = FileHash::read(value.get("hashes")?)?;
+        Some(Self { length, hash, custom: value.get("custom").cloned() })
     }
 
     fn to_value(&self) -> Value {
         let mut members = BTreeMap::from([
             ("length".to_owned(), Value::from(self.length)),
-            ("hashes".to_owned(), write_sha256(&self.sha256)),
+            ("hashes".to_owned(), self.hash.to_value()),
         ]);
         if let Some(custom) = &self.custom {
             members.insert("custom".to_owned(), custom.clone());
@@ -365,7 +323,7 @@ impl TargetFile {
 pub struct Targets {
     /// Version and expiry.
     pub head: Head,
-    /// The files by name. Those without a SHA-256 are left out when read.
+    /// The files by name. Those without a hash that is known here are left out when read.
     pub targets: BTreeMap<String, TargetFile>,
 }
 

@@ -8,7 +8,7 @@
 //! versions, and nothing else; the target folder only whole files whose hash is right.
 //!
 //! **Not here:** the soft clock of a NAS. This client believes the system's clock, so that a faked
-//! one works, or the one it is told with `--now`.
+//! one works.
 
 use clap::{Parser, Subcommand};
 use sha2::{Digest, Sha256};
@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 use supervisor_fetch::Source;
-use supervisor_trust::{Cache, Client, Keep, Moment, TargetFile, UnixSeconds, client as limits};
+use supervisor_trust::{
+    Cache, Client, Keep, Moment, TargetCheck, TargetFile, UnixSeconds, client as limits,
+};
 
 #[derive(Debug, Parser)]
 #[command(name = "tuf-client")]
@@ -38,9 +40,6 @@ struct CommandLine {
     /// Where the repository's files are
     #[arg(long, value_name = "URL")]
     target_base_url: Option<String>,
-    /// Take this for the present, in seconds since 1970, instead of the clock
-    #[arg(long, value_name = "SECONDS")]
-    now: Option<u64>,
     #[command(subcommand)]
     command: Command,
 }
@@ -81,7 +80,10 @@ fn carry_out(asked: &CommandLine) -> Result<()> {
     }
     let url = asked.metadata_url.as_deref().ok_or("--metadata-url is missing")?;
     let clock = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let now = UnixSeconds::new(asked.now.unwrap_or(clock));
+    let now = UnixSeconds::new(clock);
+    // One at a time on a folder; the next one finds what this one kept.
+    let lock = std::fs::File::open(&asked.metadata_dir)?;
+    lock.lock()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = refresh(url, &asked.metadata_dir, now).await?;
@@ -157,7 +159,11 @@ fn local_name(name: &str) -> String {
 
 fn is_there(path: &Path, file: &TargetFile) -> bool {
     let has_length = path.metadata().is_ok_and(|found| found.len() == file.length);
-    has_length && std::fs::read(path).is_ok_and(|bytes| Sha256::digest(bytes)[..] == file.sha256)
+    let is_right = |bytes: Vec<u8>| {
+        let mut check = TargetCheck::new("", file);
+        check.update(&bytes).and_then(|()| check.finish()).is_ok()
+    };
+    has_length && std::fs::read(path).is_ok_and(is_right)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

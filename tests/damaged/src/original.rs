@@ -3,6 +3,8 @@
 use engine_repository::key_file::{KdfCost, KeyFile, KeyMaker, SALT_BYTES};
 use engine_repository::{Id, MasterKey};
 use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
 
 /// The password of every repository made here.
 pub const PASSWORD: &str = "damaged on purpose";
@@ -69,6 +71,20 @@ impl Original {
     /// The files of the newest snapshot, by the names they have below [`SOURCE`].
     pub fn files(&self) -> &[(String, Vec<u8>)] {
         &self.files
+    }
+
+    /// How many of them were restored below `target`. `None`: one has its name and not its content,
+    /// which is worse than none.
+    pub fn come_back(&self, target: &Path) -> Option<usize> {
+        let mut right = 0;
+        for (name, content) in &self.files {
+            match fs::read(target.join(SOURCE).join(name)) {
+                Ok(found) if found == *content => right += 1,
+                Ok(_) => return None,
+                Err(_) => {}
+            }
+        }
+        Some(right)
     }
 
     fn snapshot(&mut self, count: usize, time: &str, parent: Option<String>, owner: (u32, u32)) {

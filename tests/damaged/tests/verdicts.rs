@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tests_damaged::damage::{At, cut, files, flip, lengthen, remove, replace};
-use tests_damaged::{IndexShape, Original, PASSWORD, SOURCE, Shape};
+use tests_damaged::{IndexShape, Original, PASSWORD, Shape};
 use tests_support::{Finished, TempHome, run};
 
 /// A repository, and what is said of it: by `check`, `check --read-data`, `snapshots` (how many),
@@ -329,21 +329,13 @@ impl Judges {
         )
     }
 
-    /// How much of the newest snapshot is there; a file with its name and not its content is worse
-    /// than none.
+    /// How much of the newest snapshot is there.
     fn restored(&self, target: &Path) -> &'static str {
-        let mut right = 0;
-        for (name, content) in self.original.files() {
-            match fs::read(target.join(SOURCE).join(name)) {
-                Ok(found) if found == *content => right += 1,
-                Ok(_) => return "wrong",
-                Err(_) => {}
-            }
-        }
-        match right {
-            0 => "none",
-            _ if right == self.original.files().len() => "all",
-            _ => "part",
+        match self.original.come_back(target) {
+            None => "wrong",
+            Some(0) => "none",
+            Some(right) if right == self.original.files().len() => "all",
+            Some(_) => "part",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tests_rules::{expect_none, rooms, root};
 
 /// Every allowed arrow, and why it is there. A new one is a decision, not an edit.
-const ARROWS: [(&str, &str, &str); 22] = [
+const ARROWS: [(&str, &str, &str); 28] = [
     ("engine-storage", "engine-repository", "a stored file is named by its id and kind"),
     ("engine-transfer", "engine-contract", "it keeps to the memory plan"),
     ("engine-transfer", "engine-repository", "it moves packs, trees and snapshots"),
@@ -20,8 +20,13 @@ const ARROWS: [(&str, &str, &str); 22] = [
     ("supervisor-agent", "supervisor-lifecycle", "it asks what to do about a dead engine"),
     ("supervisor-agent", "supervisor-trust", "it verifies what the depot signed"),
     ("supervisor-agent", "supervisor-fetch", "its update check asks the depot over HTTP"),
-    ("supervisor-agent", "supervisor-depot", "its `depot` commands are that room's"),
-    ("tests-conformance", "supervisor-trust", "the client under test, and what signs for it"),
+    ("supervisor-agent", "spk", "it unpacks what the depot signed, as bounded as the packager"),
+    ("supervisor-agent", "supervisor-depot", "its tests open a depot to be updated from"),
+    ("supervisor-server", "supervisor-depot", "its commands are that room's, with flags"),
+    ("supervisor-server", "spk", "its tests build packages to publish"),
+    ("supervisor-server", "supervisor-fetch", "it follows other depots over HTTP"),
+    ("supervisor-server", "supervisor-trust", "a command names a role, and a plan its gap"),
+    ("tests-conformance", "supervisor-trust", "the client under test"),
     ("tests-conformance", "supervisor-fetch", "the client fetches as the supervisor does"),
     ("tests-stories", "tests-support", "stories speak its words"),
     (

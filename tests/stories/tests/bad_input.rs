@@ -99,7 +99,9 @@ fn an_unreadable_file_is_named_and_everything_else_is_saved() {
     tree::ordinary(&home.source(), MIB).file("secret diary", "d").mode("secret diary", 0o000);
     // Root can read everything, so somebody else makes this backup, with a copy of the program.
     let ours = home.join("holdfast");
-    fs::copy(program("holdfast"), &ours).unwrap();
+    // Another program copies it: what this one had open for writing while it starts others, nobody
+    // could run yet.
+    run(Command::new("cp").arg(program("holdfast")).arg(&ours)).must_succeed();
     fs::create_dir(home.repository()).unwrap();
     let somebody = nix::unistd::geteuid().is_root().then_some(NOBODY_UID);
     if let Some(uid) = somebody {
@@ -127,10 +129,11 @@ fn an_unreadable_file_is_named_and_everything_else_is_saved() {
 #[test]
 fn a_destination_that_vanishes_in_the_middle_loses_nothing_and_is_not_made_anew() {
     let home = TempHome::new();
-    tree::Tree::at(home.source()).noise("large", 300 * MIB, 1);
+    tree::Tree::at(home.source()).noise("large", 96 * MIB, 1);
     run(&mut home.holdfast(&["init"])).must_succeed();
     let (log, gone) = (home.join("log"), home.join("unplugged"));
-    let mut backup = home.holdfast(&["backup"]);
+    // Slow enough that it is in the middle when a busy computer comes to take the disk away.
+    let mut backup = home.holdfast(&["--limit-upload", "16000", "backup"]);
     backup.arg(home.source()).stdin(Stdio::null());
     let file = fs::File::create(&log).unwrap();
     let mut backup = backup.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();

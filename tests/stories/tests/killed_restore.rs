@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tests_support::{TempHome, compare, run, tree};
 
@@ -70,6 +70,14 @@ fn whole_bytes(folder: &Path) -> u64 {
     whole.map(|path| fs::metadata(path).expect("it is there").len()).sum()
 }
 
+/// A restore that takes a second or two: a busy computer, too, kills it before it is done.
+fn slow_restore(home: &TempHome, target: &Path) -> Command {
+    let mut restore =
+        home.holdfast(&["--limit-download", "16000", "restore", "latest", "--target"]);
+    restore.arg(target).stdout(Stdio::null()).stderr(Stdio::null());
+    restore
+}
+
 /// A number of the summary.
 fn number(said: &str, field: &str) -> u64 {
     let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -95,9 +103,7 @@ fn killed_while_it_mends_a_large_file_and_finished_by_the_next_restore() {
         // The owner's older image is back, and a restore is to bring the newer one.
         unfinished(&home.restored()).iter().for_each(|path| fs::remove_file(path).unwrap());
         fs::write(&image, &older).unwrap();
-        let mut restore = home.holdfast(&["restore", "latest", "--target"]);
-        let restore = restore.arg(home.restored()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut restore = restore.spawn().unwrap();
+        let mut restore = slow_restore(&home, &home.restored()).spawn().unwrap();
         while image.exists() && restore.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -131,9 +137,7 @@ fn killed_at_any_moment_and_finished_by_the_next_restore() {
     let target = |round: u64| home.path().join(format!("target {round}"));
     let mut cut_short = 0;
     for round in 1..=ROUNDS {
-        let mut restore = home.holdfast(&["restore", "latest", "--target"]);
-        let restore = restore.arg(target(round)).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut restore = restore.spawn().unwrap();
+        let mut restore = slow_restore(&home, &target(round)).spawn().unwrap();
         let restored = target(round).join(below).join("photos");
         while !restored.exists() && restore.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_micros(200));

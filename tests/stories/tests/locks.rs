@@ -15,6 +15,8 @@ use tests_support::tree::Tree;
 use tests_support::{Finished, TempHome, run};
 
 const MIB: u64 = 1 << 20;
+/// How fast a program is that is to be stopped.
+const KIB_PER_SECOND: &str = "25000";
 /// Our exit code for a repository somebody else holds.
 const LOCKED: i32 = 11;
 
@@ -91,6 +93,17 @@ fn restic(home: &TempHome, words: &[&str]) -> Finished {
     run(&mut home.restic(words))
 }
 
+/// A backup of ours that takes its time: a busy computer, too, sees it in the middle.
+fn slow_backup(home: &TempHome) -> Command {
+    home.holdfast(&["--limit-upload", KIB_PER_SECOND, "backup"])
+}
+
+/// The same with restic.
+fn slow_restic(home: &TempHome, words: &[&str]) -> Command {
+    let rates = ["--limit-upload", KIB_PER_SECOND, "--limit-download", KIB_PER_SECOND];
+    home.restic(&[&rates[..], words].concat())
+}
+
 /// A source of noise, and a repository in which an older snapshot and some waste are.
 fn a_used_repository() -> (TempHome, Tree) {
     let home = TempHome::new();
@@ -139,7 +152,7 @@ fn restics_prune_and_forget_are_refused_at_every_moment_of_our_backup() {
     for after in [0, 1, 2, 4] {
         tree.noise("new", 80 * MIB, 100 + after);
         let before = packs(&home.repository()).len();
-        let mut backup = AtWork::start(home.holdfast(&["backup"]).arg(&source));
+        let mut backup = AtWork::start(slow_backup(&home).arg(&source));
         let is_reached = || {
             let written = packs(&home.repository()).len().saturating_sub(before) as u64;
             locks(&home) > 0 && written >= after
@@ -194,7 +207,7 @@ fn restics_backup_beside_our_prune_is_refused_or_loses_nothing_at_any_moment() {
 fn our_backup_is_refused_while_restic_prunes_and_ours_prunes_not_beside_restics_backup() {
     let (home, tree) = a_used_repository();
     let source = home.source();
-    let mut prune = AtWork::start(&mut home.restic(&["prune", "--max-unused", "0"]));
+    let mut prune = AtWork::start(&mut slow_restic(&home, &["prune", "--max-unused", "0"]));
     let caught = prune.stopped_when(|| locks(&home) > 0);
     assert_eq!(caught, Caught::InTheMiddle, "restic prunes without a lock");
     let refused = run(home.holdfast(&["backup"]).arg(&source)).must_fail_with_a_remedy();
@@ -204,7 +217,7 @@ fn our_backup_is_refused_while_restic_prunes_and_ours_prunes_not_beside_restics_
 
     tree.noise("new", 60 * MIB, 50);
     let before = packs(&home.repository()).len();
-    let mut backup = AtWork::start(home.restic(&["backup"]).arg(&source));
+    let mut backup = AtWork::start(slow_restic(&home, &["backup"]).arg(&source));
     let caught = backup.stopped_when(|| packs(&home.repository()).len() > before);
     assert_eq!(caught, Caught::InTheMiddle, "60 MiB in one pack");
     for words in [&["prune"][..], &["forget", "latest"]] {
@@ -222,7 +235,7 @@ fn what_a_killed_program_leaves_keeps_nobody_out_for_long_and_loses_nothing() {
     let before = packs(&home.repository()).len();
     let begun = |home: &TempHome| packs(&home.repository()).len() > before;
 
-    let mut backup = AtWork::start(home.holdfast(&["backup"]).arg(&source));
+    let mut backup = AtWork::start(slow_backup(&home).arg(&source));
     assert_eq!(backup.stopped_when(|| begun(&home)), Caught::InTheMiddle);
     backup.killed();
     assert_eq!(locks(&home), 1, "a killed program takes its lock along");
@@ -234,7 +247,7 @@ fn what_a_killed_program_leaves_keeps_nobody_out_for_long_and_loses_nothing() {
     nothing_is_lost(&home);
 
     for words in [&["prune", "--max-unused", "0"][..], &["check", "--read-data"]] {
-        let mut at_work = AtWork::start(&mut home.restic(words));
+        let mut at_work = AtWork::start(&mut slow_restic(&home, words));
         assert_eq!(at_work.stopped_when(|| locks(&home) > 0), Caught::InTheMiddle, "{words:?}");
         at_work.killed();
         run(home.holdfast(&["backup"]).arg(&source)).must_succeed();

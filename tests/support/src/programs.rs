@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 pub const RUN_SECONDS_MAX: u64 = 600;
 
 /// The programs stories run.
-const PROGRAMS: [&str; 4] = ["holdfast", "holdfast-supervisor", "spk", "nas"];
+const PROGRAMS: [&str; 5] = ["holdfast", "holdfast-supervisor", "holdfast-depot", "spk", "nas"];
 
 /// The packages that build them; always asked for together, because another choice of packages is
 /// to Cargo another choice of features, and half of all dependencies would be built twice.
-const PACKAGES: [&str; 4] = ["engine-daemon", "supervisor-agent", "spk", "tests-support"];
+const PACKAGES: [&str; 5] =
+    ["engine-daemon", "supervisor-agent", "supervisor-server", "spk", "tests-support"];
 
 /// The path of a program of this workspace, built from today's sources.
 ///

@@ -41,6 +41,7 @@ pub fn init(world: &World, wanted: &Init) -> Answer {
     let request = InitRequest {
         version: wanted.repository_version,
         cut_like: other.filter(|_| wanted.copy_chunker_params),
+        ..InitRequest::default()
     };
     let repository = Repository::init_as(storage, &password, &who(world), &world.memory, &request)?;
     let id = repository.id().to_string();

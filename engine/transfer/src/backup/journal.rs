@@ -23,6 +23,7 @@ use super::lazy_index::LazyIndex;
 use super::pack::{Waiting, write_index};
 use super::shared::lock;
 use crate::index::Index;
+use crate::patience::lock_alone;
 use crate::{BackupRequest, Repository, Result};
 use engine_repository::index::INDEX_BLOBS_MAX;
 use engine_repository::{FileKind, Id, Node, PackedBlob};
@@ -30,20 +31,16 @@ use engine_storage::Name;
 use files::{ListWriter, merge};
 use parts::Parts;
 use records::{Bodies, FileRecord, PackRecord, frame};
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::thread;
 use std::time::Duration;
 
 /// The folder in the cache.
 const FOLDER: &str = "unfinished";
-/// How often a lock is asked for, and how long it is waited in between: half a second in all.
-const LOCK_TRIES_MAX: u32 = 25;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Journals of sets that were not backed up for so long are removed.
 const AGE_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -257,17 +254,10 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// Opens a file that only one program may have; the system gives it free when that ends. A program
-/// that is being started has what its parent had open for a moment, so it is not asked only once.
+/// Opens a file that only one program may have.
 fn locked(path: &Path) -> Option<File> {
     let mut options = OpenOptions::new();
     let file = options.read(true).append(true).create(true).mode(0o600).open(path).ok()?;
-    for _ in 0..LOCK_TRIES_MAX {
-        match file.try_lock() {
-            Ok(()) => return Some(file),
-            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(_)) => return None,
-        }
-    }
-    None
+    lock_alone(&file).ok()?;
+    Some(file)
 }

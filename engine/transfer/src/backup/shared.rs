@@ -8,6 +8,7 @@ use crate::budget::Budget;
 use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::{Cancel, Repository, Result, TransferError};
+use engine_repository::chunker::CHUNK_BYTES_MAX;
 use engine_repository::{BlobKind, Id, PackedBlob};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -57,14 +58,16 @@ impl<'a> Shared<'a> {
         cancel: &'a Cancel,
     ) -> Self {
         let pipeline_bytes = usize::try_from(repository.plan().pipeline_bytes).unwrap_or(1 << 30);
+        let in_flight_bytes = (pipeline_bytes / 4 * 3).min(in_flight_bytes_max());
+        let idle_bytes_max = (pipeline_bytes / 4).min(in_flight_bytes / 4);
         Self {
             repository,
             index,
             lock,
             journal,
             cancel,
-            budget: Budget::of((pipeline_bytes / 4 * 3).min(in_flight_bytes_max())),
-            buffers: Buffers { idle: Mutex::default(), idle_bytes_max: pipeline_bytes / 4 },
+            budget: Budget::of(in_flight_bytes),
+            buffers: Buffers { idle: Mutex::default(), idle_bytes_max },
             has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
             claims: Mutex::default(),
@@ -211,10 +214,10 @@ impl<'a> Shared<'a> {
 }
 
 /// What is read and not stored yet is lost to a kill; and beyond what keeps every worker busy it
-/// makes nothing faster: 8 MiB for each, and 16 for the others.
+/// makes nothing faster: the largest chunk and what becomes of it, and an ordinary one for each.
 fn in_flight_bytes_max() -> usize {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    (16 << 20) + workers.min(super::WORKERS_MAX) * (8 << 20)
+    2 * CHUNK_BYTES_MAX + workers.min(super::WORKERS_MAX) * (1 << 20)
 }
 
 /// Buffers that are used again instead of given back to the system.

@@ -1,8 +1,8 @@
 //! The index over days of changes, accidents and neighbours.
 
 use super::*;
-use crate::Who;
 use crate::repository::nonce;
+use crate::{InitRequest, KdfCost, Who};
 use engine_contract::memory::{MIB, MemoryPlan};
 use engine_repository::index::IndexWriter;
 use engine_repository::{FileKind, SealedBlob};
@@ -41,7 +41,10 @@ impl World {
             gid: 0,
             pid: std::process::id(),
         };
-        let repository = Repository::init(storage, "secret", &who, &plan(INDEX_BYTES)).unwrap();
+        let quick = KdfCost { n: 1024, r: 8, p: 1 };
+        let request = InitRequest { key_cost: quick, ..InitRequest::default() };
+        let plan = plan(INDEX_BYTES);
+        let repository = Repository::init_as(storage, "secret", &who, &plan, &request).unwrap();
         let repository = repository.with_cache(&folder.path().join("caches"));
         Self { folder, repository, expected: HashMap::new(), files: HashMap::new() }
     }

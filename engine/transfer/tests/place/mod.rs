@@ -3,15 +3,20 @@
 #![allow(dead_code)] // Every test file uses its own part of it.
 
 use engine_contract::memory::{MIB, MemoryPlan};
-use engine_storage::{Folder, Storage};
+use engine_repository::{FileKind, KdfCost};
+use engine_storage::{Folder, Storage, list_all};
 use engine_transfer::{
-    BackupOutcome, BackupRequest, Cancel, CheckReport, CheckRequest, ParentChoice, Repository,
-    RestoreOutcome, RestoreRequest, Who, backup, check, find_snapshot, restore,
+    BackupOutcome, BackupRequest, Cancel, CheckReport, CheckRequest, InitRequest, ParentChoice,
+    Repository, RestoreOutcome, RestoreRequest, Who, backup, check, find_snapshot, restore,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What does not come in this time will not, however busy the computer is.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub const PASSWORD: &str = "correct horse battery staple";
 
@@ -62,11 +67,21 @@ impl Place {
     }
 
     pub fn init(&self) -> Repository {
-        Repository::init(self.folder(), PASSWORD, &who(), &plan()).unwrap()
+        Repository::init_as(self.folder(), PASSWORD, &who(), &plan(), &quick()).unwrap()
     }
 
     pub fn open_on(&self, storage: Arc<dyn Storage>) -> Repository {
         Repository::open(storage, PASSWORD, &who(), &plan()).unwrap()
+    }
+
+    /// Waits until nobody has a lock: a backup that was asked to stop while a call to its
+    /// destination took long is left behind, and ends a little later.
+    pub fn wait_until_unlocked(&self) {
+        let begun = Instant::now();
+        while !list_all(self.folder().as_ref(), FileKind::Lock).unwrap().is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "a lock stays");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Where a file of the source is after a restore into `target`.
@@ -96,6 +111,11 @@ impl Place {
         assert!(output.status.success(), "restic {arguments:?}: {said}\n{complained}");
         said
     }
+}
+
+/// A repository like any, but for a password that is quickly tried: tests open it all the time.
+pub fn quick() -> InitRequest {
+    InitRequest { key_cost: KdfCost { n: 1024, r: 8, p: 1 }, ..InitRequest::default() }
 }
 
 pub fn who() -> Who {

@@ -13,12 +13,17 @@ pub const PACKAGE: &str = "sleepy";
 /// A daemon that is ready at once and ends when asked.
 pub const GOOD: &str = "echo >&3; exec 3>&-; exec sleep 1000";
 
-/// Keys that make waits short.
-pub const QUICK: &str = "ready = \"descriptor\"\nready_seconds_max = 5\nstop_seconds_max = 1\n";
+/// Keys that make a stop short, and give a start the time a busy computer takes.
+pub const QUICK: &str = "ready = \"descriptor\"\nready_seconds_max = 120\nstop_seconds_max = 1\n";
+
+/// What takes longer waits for something it must not wait for, however busy the computer is.
+pub const SOON_SECONDS: f64 = 60.0;
 
 pub struct Nas {
     place: tempfile::TempDir,
     major: u32,
+    /// Where packages are installed.
+    pub volume: String,
     pub environment: Vec<(String, String)>,
 }
 
@@ -40,19 +45,40 @@ impl Nas {
         nas
     }
 
-    pub fn empty(major: u32) -> Self {
+    /// A folder without anything in it.
+    pub fn bare(major: u32) -> Self {
         let place = tempfile::tempdir().unwrap();
-        let nas = Self { place, major, environment: Vec::new() };
-        let home = nas.path("var/packages").join(PACKAGE);
+        Self { place, major, volume: "volume1".to_owned(), environment: Vec::new() }
+    }
+
+    pub fn empty(major: u32) -> Self {
+        let nas = Self::bare(major);
         fs::create_dir_all(nas.path("volume1/@tmp/upgrade")).unwrap();
+        nas.link_folders();
+        nas
+    }
+
+    /// Makes the package's folders on its volume, and DSM's links to them.
+    fn link_folders(&self) {
+        let home = self.path("var/packages").join(PACKAGE);
         fs::create_dir_all(&home).unwrap();
         for (name, goal) in [("target", "@appstore"), ("etc", "@appconf"), ("var", "@appdata")] {
-            fs::create_dir_all(nas.path("volume1").join(goal).join(PACKAGE)).unwrap();
-            if name != "var" || major >= 7 {
-                symlink(format!("/volume1/{goal}/{PACKAGE}"), home.join(name)).unwrap();
+            if name == "var" && self.major < 7 {
+                continue;
             }
+            // Below DSM 7 the settings are on the system partition, which no package leaves.
+            let volume = if name == "etc" && self.major < 7 { "volume1" } else { &self.volume };
+            fs::create_dir_all(self.path(volume).join(goal).join(PACKAGE)).unwrap();
+            let _ = fs::remove_file(home.join(name));
+            symlink(format!("/{volume}/{goal}/{PACKAGE}"), home.join(name)).unwrap();
         }
-        nas
+    }
+
+    /// The package is gone from its volume, and will be installed on another.
+    pub fn move_to_volume(&mut self, volume: &str) {
+        fs::remove_dir_all(self.target()).unwrap();
+        self.volume = volume.to_owned();
+        self.link_folders();
     }
 
     /// Puts the payload in place, as DSM does: what was there is wiped.
@@ -86,19 +112,20 @@ impl Nas {
     }
 
     pub fn target(&self) -> PathBuf {
-        self.path("volume1/@appstore").join(PACKAGE)
+        self.path(&self.volume).join("@appstore").join(PACKAGE)
     }
 
     pub fn var(&self) -> PathBuf {
         if self.major >= 7 {
-            self.path("volume1/@appdata").join(PACKAGE)
+            self.path(&self.volume).join("@appdata").join(PACKAGE)
         } else {
             self.target().join("var")
         }
     }
 
     pub fn etc(&self) -> PathBuf {
-        self.path("volume1/@appconf").join(PACKAGE)
+        let volume = if self.major < 7 { "volume1" } else { &self.volume };
+        self.path(volume).join("@appconf").join(PACKAGE)
     }
 
     pub fn message_file(&self) -> PathBuf {
@@ -137,6 +164,26 @@ impl Nas {
         self.run(&["service", verb])
     }
 
+    /// How long the processor works for so many runs of a command. However much else the computer
+    /// does, that stays about the same.
+    pub fn processor_seconds(&self, arguments: &[&str], runs: u32) -> f64 {
+        let command = self.command(arguments);
+        let script = format!("for run in $(seq {runs}); do \"$@\" >/dev/null; done\ntimes");
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &script, "sh"]).arg(command.get_program()).args(command.get_args());
+        shell.env_clear().env("PATH", "/usr/bin:/bin");
+        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let said = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+        // The second line is about children: 0m0.040s 0m0.020s.
+        let of_children = said.lines().nth(1).expect(&said);
+        let seconds = |time: &str| -> f64 {
+            let (minutes, seconds) = time.split_once('m').expect(time);
+            let seconds: f64 = seconds.trim_end_matches('s').parse().unwrap();
+            minutes.parse::<f64>().unwrap() * 60.0 + seconds
+        };
+        of_children.split_whitespace().map(seconds).sum()
+    }
+
     /// Runs a script with DSM's word for what is going on, and expects it to succeed.
     pub fn hook(&mut self, name: &str, status: &str) -> Answer {
         let answer = self.try_hook(name, status, &[]);
@@ -146,15 +193,55 @@ impl Nas {
 
     pub fn try_hook(&mut self, name: &str, status: &str, answers: &[(&str, &str)]) -> Answer {
         let before = self.environment.clone();
+        self.tell(status, answers);
+        let answer = self.run(&["hook", name]);
+        self.environment = before;
+        answer
+    }
+
+    fn tell(&mut self, status: &str, answers: &[(&str, &str)]) {
         self.environment.push(("SYNOPKG_PKG_STATUS".into(), status.into()));
         let folder = self.path("volume1/@tmp/upgrade").display().to_string();
         self.environment.push(("SYNOPKG_TEMP_UPGRADE_FOLDER".into(), folder));
         for (key, value) in answers {
             self.environment.push((key.to_string(), value.to_string()));
         }
-        let answer = self.run(&["hook", name]);
+    }
+
+    /// Runs a script that is killed at its n-th call of a kind; `true` when it makes fewer and
+    /// comes to its end. `refusing` is what `strace` is to refuse beside.
+    pub fn cut(
+        &mut self,
+        words: &[&str],
+        (status, answers): (&str, &[(&str, &str)]),
+        (call, n): (&str, usize),
+        refusing: Option<&str>,
+    ) -> bool {
+        let before = self.environment.clone();
+        self.tell(status, answers);
+        let inner = self.command(words);
         self.environment = before;
-        answer
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null"]);
+        let calls: Vec<&str> = refusing.iter().filter_map(|it| it.split(':').next()).collect();
+        command.arg("-e").arg(format!("trace={}", [&[call], &calls[..]].concat().join(",")));
+        for refused in refusing.iter().filter(|it| !it.starts_with(call)) {
+            command.arg("-e").arg(format!("inject={refused}"));
+        }
+        command.arg("-e").arg(format!("inject={call}:signal=KILL:when={n}"));
+        command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let ended = command.stdin(Stdio::null()).output().expect("these tests need strace");
+        if ended.status.code() == Some(0) {
+            return true;
+        }
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(
+            ended.status.code().is_none() || ended.status.code() == Some(137),
+            "{words:?}, {call} {n}: {said}"
+        );
+        false
     }
 
     /// DSM's scripts around a first installation.
@@ -210,7 +297,7 @@ impl Nas {
             else {
                 continue;
             };
-            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let environment = environment_of(&entry.path());
             if environment.split(|byte| *byte == 0).any(|pair| pair == mark.as_bytes()) {
                 found.push(pid);
             }
@@ -256,13 +343,26 @@ impl Nas {
     }
 }
 
+/// The environment of a process. One that just becomes another program has none for a moment, as
+/// those that are no programs never have.
+fn environment_of(process: &Path) -> Vec<u8> {
+    loop {
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        let is_program = || fs::read_link(process.join("exe")).is_ok();
+        let has_arguments = || fs::read(process.join("cmdline")).is_ok_and(|all| !all.is_empty());
+        if !environment.is_empty() || !is_program() || has_arguments() {
+            return environment;
+        }
+    }
+}
+
 pub fn kill(pid: i32, signal: &str) {
     let status = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
     assert!(status.success());
 }
 
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(120);
     while !holds() {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));

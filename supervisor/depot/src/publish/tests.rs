@@ -101,7 +101,7 @@ fn a_publisher_killed_at_any_step_leaves_the_old_tree_or_the_new_and_the_next_on
         let old = stage.verified(TODAY).unwrap();
         let file = stage.build(Recipe { version: "1.0.0-2", ..Recipe::default() });
         let killed =
-            publish_watched(&stage.depot(), std::slice::from_ref(&file), TODAY, &mut |step| {
+            publish_watched(&stage.depot(), &[Delivery::of_keeper(&file)], TODAY, &mut |step| {
                 match step == last {
                     true => Err(DepotError::Busy { path: PathBuf::new() }),
                     false => Ok(()),
@@ -223,4 +223,23 @@ fn a_folder_that_is_no_depot_is_said_to_be_none() {
     assert!(matches!(error, DepotError::NoDepot { .. }));
     assert!(error.remedy().unwrap().contains("depot init --root"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_beta_that_proved_itself_becomes_stable_and_never_pushes_a_higher_one_back() {
+    let stage = Stage::new();
+    stage.publish(Recipe::default());
+    stage.publish(Recipe { version: "1.1.0-2", info: "beta = \"yes\"", ..Recipe::default() });
+    assert_eq!(stage.verified(TODAY).unwrap().len(), 2);
+    assert_eq!(promote(&stage.depot(), "hello", "1.1.0-2", Channel::Stable, TODAY).unwrap(), 1);
+    let names: Vec<_> = stage.verified(TODAY).unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["hello-1.1.0-2-dsm7-x86_64.spk"]);
+    // Once more is nothing new.
+    assert_eq!(promote(&stage.depot(), "hello", "1.1.0-2", Channel::Stable, TODAY).unwrap(), 0);
+    let missing = promote(&stage.depot(), "hello", "9.9", Channel::Stable, TODAY);
+    assert!(matches!(missing, Err(DepotError::NotThere { .. })), "{missing:?}");
+    stage.publish(Recipe { version: "1.2.0-3", info: "beta = \"yes\"", ..Recipe::default() });
+    stage.publish(Recipe { version: "1.3.0-4", ..Recipe::default() });
+    let back = promote(&stage.depot(), "hello", "1.2.0-3", Channel::Stable, TODAY);
+    assert!(matches!(back, Err(DepotError::GoesBack { .. })), "{back:?}");
 }

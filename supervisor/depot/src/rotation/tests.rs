@@ -171,6 +171,23 @@ fn a_root_about_to_end_is_followed_by_the_spare_one_by_itself() {
 }
 
 #[test]
+fn a_spare_root_that_was_left_lying_when_it_came_into_force_is_in_nobodys_way() {
+    let mut keeper = Keeper::new();
+    let depot = keeper.depot();
+    keeper.with_means(Role::Root, |means| make_spare(&depot, means, TODAY)).unwrap();
+    let spare = fs::read(depot.join("spare.root.json")).unwrap();
+    publish_spare(&depot, TODAY).unwrap();
+    fs::write(depot.join("spare.root.json"), spare).unwrap();
+    // In the month in which a spare root would be looked for.
+    let now = TODAY.plus_days(1800);
+    renew(&depot, now).unwrap();
+    assert!(keeper.is_believed(now));
+    assert!(matches!(publish_spare(&depot, now), Err(DepotError::NoSpare)));
+    assert!(warnings(&depot, now).unwrap().iter().any(|(role, _)| *role == Role::Root));
+    assert_eq!(days_left(&depot, now).unwrap()[0], (Role::Root, 25));
+}
+
+#[test]
 fn changing_the_keys_voids_a_spare_that_no_client_could_follow_any_more() {
     let mut keeper = Keeper::new();
     let depot = keeper.depot();

@@ -6,7 +6,9 @@ mod repository;
 use repository::{Nas, Repository, TODAY, expires, key, meta, with};
 use supervisor_trust::envelope::sign;
 use supervisor_trust::json::Value;
-use supervisor_trust::{Cache, Client, Moment, Role, TargetCheck, Trouble, UnixSeconds, Wanted};
+use supervisor_trust::{
+    Cache, Client, Moment, Role, TargetCheck, Trouble, UnixSeconds, Wanted, compare_versions,
+};
 
 /// Expects the run to fail with that sort of trouble, and what was kept to stay as it was; but a
 /// sound newer timestamp may be kept before what it lists is refused.
@@ -97,6 +99,17 @@ fn attack_2_metadata_rolled_back() {
     repository.snapshot.meta.remove("other.json");
     repository.publish_next();
     refused(&mut nas, &repository, Trouble::MixUp);
+}
+
+#[test]
+fn attack_3_a_sound_list_without_a_newer_package() {
+    // What is on offer is the newest that is listed, and that is older than what is installed.
+    let mut repository = Repository::sound();
+    repository.list("Holdfast-9.spk", b"an older package", "0.9-99");
+    let (_, _, offer) = repository.targets.newest(&OUR_BOX).unwrap();
+    assert_eq!(offer.version, "1.0-1");
+    assert!(compare_versions(&offer.version, "1.0-2").is_lt());
+    assert!(compare_versions(&offer.version, "1.0-1").is_eq());
 }
 
 #[test]
@@ -204,16 +217,36 @@ fn attack_7_endless_data() {
     assert_eq!(limits[3], ("1.targets.json".to_owned(), length("1.targets.json")));
 }
 
+const OUR_BOX: Wanted<'static> = Wanted {
+    package: "Holdfast",
+    platforms: &["apollolake", "x86_64"],
+    channel: "stable",
+    dsm_major: 7,
+    dsm_build: 72_806,
+};
+
+#[test]
+fn attack_8_members_that_ask_for_other_packages() {
+    // Signed by the right key: the depot's keeper was careless, or worse.
+    let mut repository = Repository::sound();
+    let sound = repository.targets.newest(&OUR_BOX).unwrap().2;
+    let file = repository.targets.targets.get_mut("Holdfast.spk").unwrap();
+    for member in ["deppkgs", "install_dep_packages", "depends", "dependencies"] {
+        let evil = Value::List(vec![Value::text("Evil")]);
+        file.custom = file.custom.take().map(|custom| with(custom, &[member], evil));
+    }
+    repository.publish_next();
+    let mut nas = Nas::that_trusts(&repository);
+    nas.updates_from(&repository).unwrap();
+    // One file is named, and nothing but what it says of itself is read.
+    let (name, _, offer) = repository.targets.newest(&OUR_BOX).unwrap();
+    assert_eq!((name, offer), ("Holdfast.spk", sound));
+}
+
 #[test]
 fn attack_9_a_file_signed_for_another_box() {
     let repository = Repository::sound();
-    let wanted = Wanted {
-        package: "Holdfast",
-        platforms: &["apollolake", "x86_64"],
-        channel: "stable",
-        dsm_major: 7,
-        dsm_build: 72_806,
-    };
+    let wanted = OUR_BOX;
     let (name, ..) = repository.targets.newest(&wanted).unwrap();
     assert_eq!(name, "Holdfast.spk");
     for other in [

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use supervisor_trust::envelope::sign;
 use supervisor_trust::json::Value;
 use supervisor_trust::{
-    Cache, Client, Head, Keep, MetaFile, Moment, Offer, Role, Root, SigningKey, Snapshot,
+    Cache, Client, FileHash, Head, Keep, MetaFile, Moment, Offer, Role, Root, SigningKey, Snapshot,
     TargetFile, Targets, Timestamp, TrustError, UnixSeconds,
 };
 
@@ -96,8 +96,8 @@ impl Repository {
             build_max: None,
         };
         let custom = Some(offer.to_value());
-        let sha256 = Sha256::digest(bytes).into();
-        let file = TargetFile { length: bytes.len() as u64, sha256, custom };
+        let hash = FileHash::Sha256(Sha256::digest(bytes).into());
+        let file = TargetFile { length: bytes.len() as u64, hash, custom };
         self.targets.targets.insert(name.to_owned(), file);
     }
 

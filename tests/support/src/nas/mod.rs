@@ -20,9 +20,12 @@ pub(crate) use error::AtPath;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Package users get ids from here on; a real machine has none there.
 const PACKAGE_UID_MIN: u32 = 65_100;
+/// A process that was killed and is still there after this time will stay.
+const POWER_CUT_MAX: Duration = Duration::from_secs(60);
 
 /// A NAS in a folder.
 #[derive(Debug, Clone)]
@@ -349,7 +352,8 @@ impl Nas {
 
     /// Cuts the power: every process of this NAS is killed, nothing is told to anybody.
     pub fn cut_power(&self) {
-        for _ in 0..20 {
+        let begun = Instant::now();
+        while begun.elapsed() < POWER_CUT_MAX {
             let left = self.processes();
             for pid in &left {
                 let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
@@ -358,7 +362,7 @@ impl Nas {
             if left.is_empty() {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }

@@ -1,0 +1,42 @@
+//! `holdfast-depot`: keeps a depot, and serves it.
+//!
+//! It is what `holdfast-supervisor depot …` hands over to: the program on every NAS stays small,
+//! and what only a keeper of a depot needs is here.
+//!
+//! **Invariant:** only this file reads flags and the environment; below it, everything is an
+//! argument.
+//!
+//! **Not here:** what a depot is (`supervisor-depot`), what a signature is worth
+//! (`supervisor-trust`), anything of a NAS.
+
+mod canary;
+mod command_line;
+mod depot;
+mod depot_keys;
+mod far;
+mod mail;
+mod network;
+mod plain_source;
+mod problem;
+mod serving;
+mod store;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let word = |name| std::env::var(name).ok().filter(|word| !word.is_empty());
+    let key = store::AccessKey {
+        id: word("AWS_ACCESS_KEY_ID").unwrap_or_default(),
+        secret: word("AWS_SECRET_ACCESS_KEY").unwrap_or_default(),
+        token: word("AWS_SESSION_TOKEN"),
+        region: word("AWS_DEFAULT_REGION"),
+    };
+    match depot::run(command_line::CommandLine::parse().action, &key) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("holdfast-depot: {}", problem.for_people());
+            ExitCode::from(problem.code)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `serve`: opening the doors, reading certificates again at SIGHUP, stopping in peace.
+
+use crate::command_line::Serving;
+use crate::depot::clock;
+use crate::problem::{Problem, Result};
+use crate::store::{self, AccessKey, Store};
+use std::io::Write;
+use std::sync::Arc;
+use supervisor_depot::{Certificates, Door, Proxies, Replica, ServeSettings};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Serves the depot until it is asked to stop.
+pub fn serve(serving: Serving, key: &AccessKey) -> Result<()> {
+    let level = serving.log.parse().unwrap_or(tracing_subscriber::filter::LevelFilter::WARN);
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new("cannot start the server").because(error))?;
+    runtime.block_on(open(serving, key))
+}
+
+async fn open(mut serving: Serving, key: &AccessKey) -> Result<()> {
+    let exchange = exchange(&mut serving, key).await?;
+    if serving.make && !serving.root.join("current").is_symlink() {
+        crate::depot::init(&serving.root)?;
+    }
+    let certificates = match (&serving.tls_cert, &serving.tls_key) {
+        (Some(chain), Some(key)) => Some(Arc::new(Certificates::read(chain, key)?)),
+        _ => None,
+    };
+    let plain = listen(&serving.listen, "http", "--listen").await?;
+    let mut doors = vec![Door { listener: plain, tls: None }];
+    if let (Some(address), Some(certificates)) = (&serving.listen_tls, &certificates) {
+        let listener = listen(address, "https", "--listen-tls").await?;
+        doors.push(Door { listener, tls: Some(certificates.clone()) });
+    }
+    let metrics = match &serving.metrics {
+        Some(address) => Some(listen(address, "http", "--metrics").await?),
+        None => None,
+    };
+    let settings = ServeSettings {
+        base_url: serving.base_url,
+        renew: !matches!(exchange, Exchange::Pull(_)),
+        proxies: Proxies(serving.trust_proxy),
+        requests_per_minute_max: serving.requests_per_minute,
+        ..ServeSettings::new(&serving.root, clock)
+    };
+    let root = serving.root.clone();
+    let exchanging = async {
+        match &exchange {
+            Exchange::Nothing => std::future::pending().await,
+            Exchange::Pull(store) => store::keep_pulled(store, root).await,
+            Exchange::Push(store) => store::keep_pushed(store, root).await,
+        }
+    };
+    let stop = async {
+        tokio::select! {
+            () = asked_to_stop() => {}
+            () = read_again(certificates) => {}
+            _ = exchanging => {}
+        }
+    };
+    Ok(supervisor_depot::serve_at(doors, metrics, settings, stop).await?)
+}
+
+/// What is exchanged with an object store while the depot is served.
+enum Exchange {
+    Nothing,
+    Pull(Store),
+    Push(Store),
+}
+
+/// Opens the object store, if there is one. A depot that is in one is served from a copy of it.
+async fn exchange(serving: &mut Serving, key: &AccessKey) -> Result<Exchange> {
+    let location = serving.root.to_string_lossy().into_owned();
+    if location.starts_with("s3:") {
+        let Some(copy) = serving.copy.clone() else {
+            let problem = Problem::new("a depot in an object store is served from a copy");
+            return Err(problem.remedy("name a folder for it: --copy DIR"));
+        };
+        let store = Store::at(&location, key)?;
+        let replica = Replica::at(&copy)?;
+        match store.pull(&replica).await {
+            // The store is away, and here is what it said last.
+            Err(problem) if replica.tree().is_some() => {
+                eprintln!("holdfast-depot: {}", problem.for_people());
+            }
+            done => drop(done?),
+        }
+        serving.root = copy;
+        return Ok(Exchange::Pull(store));
+    }
+    match &serving.push_to {
+        Some(location) => Ok(Exchange::Push(Store::at(location, key)?)),
+        None => Ok(Exchange::Nothing),
+    }
+}
+
+async fn listen(address: &str, scheme: &str, flag: &str) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Problem::new(format!("cannot listen on {address}"))
+            .because(error)
+            .remedy(format!("choose another port: {flag} 127.0.0.1:PORT"))
+    })?;
+    let address =
+        listener.local_addr().map_err(|error| Problem::new("cannot listen").because(error))?;
+    match flag {
+        "--metrics" => println!("metrics on {scheme}://{address}/metrics"),
+        _ => println!("listening on {scheme}://{address}"),
+    }
+    let _ = std::io::stdout().flush();
+    Ok(listener)
+}
+
+/// Reads the certificates again at each SIGHUP. Connections go on.
+async fn read_again(certificates: Option<Arc<Certificates>>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return std::future::pending().await;
+    };
+    while hangup.recv().await.is_some() {
+        match certificates.as_ref().map(|certificates| certificates.reload()) {
+            Some(Err(error)) => eprintln!("holdfast-depot: the old certificate stays: {error}"),
+            Some(Ok(())) => eprintln!("holdfast-depot: the certificate was read again"),
+            None => {}
+        }
+    }
+    std::future::pending().await
+}
+
+async fn asked_to_stop() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
