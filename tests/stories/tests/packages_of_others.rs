@@ -103,7 +103,7 @@ fn a_program_of_debian_serves_its_page_on_the_port_the_owner_named() {
         nas.uninstall(name, Removal::Everything, &Answers::new()).expect("it goes");
         None
     });
-    let page = fetch(&format!("http://127.0.0.1:{port}/")).expect("the page");
+    let page = waits_for("a page", || fetch(&format!("http://127.0.0.1:{port}/")).ok());
     assert!(String::from_utf8_lossy(&page.body).contains("It works"));
     nas.stop(name).expect("it stops");
     assert!(fetch(&format!("http://127.0.0.1:{port}/")).is_err(), "it is still served");
