@@ -70,7 +70,7 @@ impl Mail {
         if settings.to.is_empty() || settings.to.len() > TO_MAX {
             return Err(wrong(path, std::io::Error::other(format!("`to` names 1 to {TO_MAX}"))));
         }
-        let is_here = settings.server.parse().map_or(false, |ip: IpAddr| ip.is_loopback())
+        let is_here = settings.server.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
             || settings.server == "localhost";
         if settings.security == Security::None && !is_here {
             let why = "`security = \"none\"` would send everything readable over the network";
