@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tests_rules::{expect_none, rooms, root};
 
 /// Every allowed arrow, and why it is there. A new one is a decision, not an edit.
-const ARROWS: [(&str, &str, &str); 28] = [
+const ARROWS: [(&str, &str, &str); 27] = [
     ("engine-storage", "engine-repository", "a stored file is named by its id and kind"),
     ("engine-transfer", "engine-contract", "it keeps to the memory plan"),
     ("engine-transfer", "engine-repository", "it moves packs, trees and snapshots"),
