@@ -181,7 +181,12 @@ fn trusted_root(installation: &Installation, asked: &Asked, state: &Folder) -> R
 
 fn untrusted(error: TrustError) -> Problem {
     let remedy = error.remedy();
-    Problem::new("the depot is not believed").because(error).remedy(remedy)
+    let fact = match &error {
+        // It is believed: it just has nothing.
+        TrustError::NoSuchTarget { .. } => "the depot has nothing to offer",
+        _ => "the depot is not believed",
+    };
+    Problem::new(fact).because(error).remedy(remedy)
 }
 
 /// What a failure of the network or of trust means to the owner.
