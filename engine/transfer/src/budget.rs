@@ -99,7 +99,7 @@ mod tests {
         });
         assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err());
         first.shrink(50);
-        receiver.recv_timeout(Duration::from_secs(10)).unwrap();
+        receiver.recv_timeout(Duration::from_secs(60)).unwrap();
         waiting.join().unwrap();
         drop(first);
         assert_eq!(budget.lock().used, 0);

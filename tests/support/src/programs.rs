@@ -268,9 +268,9 @@ mod tests {
     #[test]
     fn a_program_that_leaves_a_daemon_behind_does_not_keep_the_story_waiting() {
         let begun = Instant::now();
-        let ended = run(Command::new("sh").args(["-c", "echo said; sleep 20 & exit 3"]));
+        let ended = run(Command::new("sh").args(["-c", "echo said; sleep 300 & exit 3"]));
         assert_eq!((ended.code, ended.out.as_str()), (3, "said\n"));
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(begun.elapsed() < Duration::from_secs(60));
     }
 
     #[test]

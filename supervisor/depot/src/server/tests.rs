@@ -377,17 +377,16 @@ fn a_new_package_is_seen_at_once_and_never_half() {
                 crate::publish(&stage.depot(), std::slice::from_ref(path), TODAY).unwrap();
             }
         });
-        let mut seen = 0;
-        while !publisher.is_finished() {
+        let mut is_last = false;
+        while !is_last {
+            is_last = publisher.is_finished();
             let answer = server.get("/?arch=avoton&major=7&build=72806").json();
             let row = &answer["packages"][0];
             let link = row["link"].as_str().unwrap();
             let package = server.get(&link[link.find("/packages/").unwrap()..]);
             assert_eq!(row["size"], package.body.len());
             assert_eq!(row["md5"], hex::encode(<Md5 as md5::Digest>::digest(&package.body)));
-            seen += 1;
         }
-        assert!(seen > 0);
     });
     let answer = server.get("/?arch=avoton&major=7&build=72806").json();
     assert_eq!(answer["packages"][0]["version"], "1.0.0-7");
@@ -413,7 +412,7 @@ fn hostile_requests_cost_nothing_and_the_next_guest_is_served() {
         let begun = Instant::now();
         let answer = server.send(request.as_bytes());
         let status = String::from_utf8_lossy(&answer).chars().take(12).collect::<String>();
-        assert!(begun.elapsed() < Duration::from_secs(40), "{status}: {request:.40}");
+        assert!(begun.elapsed() < Duration::from_secs(120), "{status}: {request:.40}");
         assert!(!status.contains(" 500"), "{status}: {request:.40}");
     }
     assert_eq!(server.get("/").status, 200);
@@ -428,16 +427,17 @@ fn guests_who_say_nothing_are_shown_out_and_do_not_keep_others_waiting() {
         .map(|_| {
             let mut stream = TcpStream::connect(server.address).unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\nHost:").unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
             stream
         })
         .collect();
     assert_eq!(server.get("/").status, 200);
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    // They are shown out after half a minute; whoever has something to say was not kept so long.
+    assert!(begun.elapsed() < Duration::from_secs(25));
     for stream in &mut idle {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        assert!(begun.elapsed() < Duration::from_secs(40), "an idle guest was kept");
+        assert!(begun.elapsed() < Duration::from_secs(120), "an idle guest was kept");
     }
 }
 
