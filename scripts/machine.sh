@@ -2,6 +2,16 @@
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/holdfast/target}
 
+# Cargo takes a crate for compiled when no file of it is younger than the result, whichever checkout
+# of ours that was made from. So when another one was built here last, our files become younger.
+sources_are_ours() {
+    local mark=$CARGO_TARGET_DIR/holdfast-checkout
+    mkdir -p "$CARGO_TARGET_DIR"
+    [ "$(cat "$mark" 2>/dev/null)" = "$PWD" ] && return 0
+    find . \( -name .git -o -path ./target -o -path ./dist \) -prune -o -type f -exec touch -c {} +
+    printf '%s\n' "$PWD" >"$mark"
+}
+
 give_up() { # FACT REMEDY
     printf '%s: %s\n  what to do: %s\n' "${0##*/}" "$1" "$2" >&2
     exit 1

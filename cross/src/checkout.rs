@@ -5,9 +5,9 @@
 //! our own crates are told, by a script between cargo and the compiler ([`WRAPPER`]). Cargo knows
 //! the script by its name, which is the same everywhere, and so are the bytes it makes.
 //!
-//! Cargo takes a crate of ours for compiled when no file of it is younger than the result, from
-//! whichever checkout that was made. [`Turn`] therefore makes it forget our crates when another
-//! checkout was built last, and lets one checkout build at a time.
+//! Cargo takes a crate of ours for compiled when no file of it is younger than the result,
+//! whichever checkout the result was made from. [`Turn`] therefore makes it forget our crates when
+//! another checkout was built last, and lets one checkout build at a time.
 //!
 //! **Invariant:** what cargo does not compile anew was compiled from this checkout, or is nobody's.
 
