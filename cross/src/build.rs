@@ -16,6 +16,29 @@ use std::process::Command;
 /// The cargo profile, described in the workspace's Cargo.toml.
 const PROFILE: &str = "nas";
 
+/// What cargo told us about our own package when it started us. The build script of `ring` asks for
+/// these, so another checkout's folder in them would make it, and all above it, be compiled anew.
+const OF_OUR_PACKAGE: [&str; 18] = [
+    "CARGO_BIN_NAME",
+    "CARGO_CRATE_NAME",
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_PATH",
+    "CARGO_PKG_AUTHORS",
+    "CARGO_PKG_DESCRIPTION",
+    "CARGO_PKG_HOMEPAGE",
+    "CARGO_PKG_LICENSE",
+    "CARGO_PKG_LICENSE_FILE",
+    "CARGO_PKG_NAME",
+    "CARGO_PKG_README",
+    "CARGO_PKG_REPOSITORY",
+    "CARGO_PKG_RUST_VERSION",
+    "CARGO_PKG_VERSION",
+    "CARGO_PKG_VERSION_MAJOR",
+    "CARGO_PKG_VERSION_MINOR",
+    "CARGO_PKG_VERSION_PATCH",
+    "CARGO_PKG_VERSION_PRE",
+];
+
 /// Why a target was not built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -90,6 +113,9 @@ fn zigbuild(places: &Places, tools: &Tools) -> Command {
     // Only a folder with a colon in its name cannot be joined; PATH has none.
     if let Ok(path) = std::env::join_paths(path) {
         command.env("PATH", path);
+    }
+    for name in OF_OUR_PACKAGE {
+        command.env_remove(name);
     }
     command
         .current_dir(&places.root)
