@@ -453,6 +453,6 @@ fn only_one_restore_at_a_time_writes_to_a_folder() {
     let snapshot = find_snapshot(&repository, "latest").unwrap();
     let refused = restore(&repository, &snapshot, &to(&target), &|_| {}, &Cancel::new());
     assert!(matches!(refused, Err(TransferError::Target { .. })), "{refused:?}");
-    drop(held);
+    held.unlock().unwrap();
     restored(&repository, &to(&target));
 }
