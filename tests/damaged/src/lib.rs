@@ -15,5 +15,5 @@ pub mod damage;
 mod original;
 mod shape;
 
-pub use original::{Original, PASSWORD, SOURCE};
+pub use original::{Back, Original, PASSWORD, SOURCE};
 pub use shape::{IndexShape, Shape};

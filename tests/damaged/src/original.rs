@@ -36,6 +36,17 @@ pub struct Original {
     files: Vec<(String, Vec<u8>)>,
 }
 
+/// How many files came back, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Back {
+    /// With their content.
+    pub right: usize,
+    /// With their name alone: a repaired snapshot says so of a file whose content is lost.
+    pub emptied: usize,
+    /// With their name and something else, which is worse than nothing.
+    pub wrong: usize,
+}
+
 impl Original {
     /// Eight files, six of them in the older of two snapshots. `uid` and `gid` own them.
     ///
@@ -73,18 +84,18 @@ impl Original {
         &self.files
     }
 
-    /// How many of them were restored below `target`. `None`: one has its name and not its content,
-    /// which is worse than none.
-    pub fn come_back(&self, target: &Path) -> Option<usize> {
-        let mut right = 0;
+    /// What of them was restored below `target`.
+    pub fn come_back(&self, target: &Path) -> Back {
+        let mut back = Back::default();
         for (name, content) in &self.files {
             match fs::read(target.join(SOURCE).join(name)) {
-                Ok(found) if found == *content => right += 1,
-                Ok(_) => return None,
+                Ok(found) if found == *content => back.right += 1,
+                Ok(found) if found.is_empty() => back.emptied += 1,
+                Ok(_) => back.wrong += 1,
                 Err(_) => {}
             }
         }
-        Some(right)
+        back
     }
 
     fn snapshot(&mut self, count: usize, time: &str, parent: Option<String>, owner: (u32, u32)) {

@@ -331,11 +331,12 @@ impl Judges {
 
     /// How much of the newest snapshot is there.
     fn restored(&self, target: &Path) -> &'static str {
-        match self.original.come_back(target) {
-            None => "wrong",
-            Some(0) => "none",
-            Some(right) if right == self.original.files().len() => "all",
-            Some(_) => "part",
+        let back = self.original.come_back(target);
+        match back.right {
+            _ if back.wrong + back.emptied > 0 => "wrong",
+            0 => "none",
+            right if right == self.original.files().len() => "all",
+            _ => "part",
         }
     }
 }
