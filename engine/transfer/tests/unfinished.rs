@@ -2,13 +2,14 @@
 
 mod place;
 
+use engine_contract::memory::MemoryPlan;
 use engine_repository::FileKind;
 use engine_storage::testing::{Fault, Faulty};
 use engine_storage::{Name, Storage, list_all};
 use engine_transfer::{
     BackupRequest, Cancel, ForgetRequest, Repository, SnapshotInfo, backup, forget, snapshots,
 };
-use place::{Place, back_up, check_all, noise, request};
+use place::{PASSWORD, Place, back_up, check_all, noise, request, who};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -190,6 +191,8 @@ fn packs_a_prune_removed_meanwhile_are_stored_again() {
 /// A backup that makes a checkpoint whenever it can, and is asked to stop when packs of so many
 /// bytes came to the destination; what snapshots there were while it ran. How many checkpoints it
 /// makes by then is a matter of time, so changes of the destination say little of how far it is.
+/// It has little memory, so that it reads at most 24 MB more than the packs hold that it closed:
+/// whoever had read everything when it was asked to stop would go on to the end.
 fn with_checkpoints(place: &Place, source: &Path, stop_after: Option<u64>) -> Vec<SnapshotInfo> {
     let wanted = BackupRequest { checkpoint_interval: Duration::ZERO, ..request(source) };
     let (cancel, seen) = (Cancel::new(), Arc::new(Mutex::new(Vec::new())));
@@ -202,7 +205,9 @@ fn with_checkpoints(place: &Place, source: &Path, stop_after: Option<u64>) -> Ve
             asked.cancel();
         }
     });
-    let ended = backup(&place.open_on(Arc::new(storage)), &wanted, &|_| {}, &cancel);
+    let little = MemoryPlan::of(24 << 20);
+    let repository = Repository::open(Arc::new(storage), PASSWORD, &who(), &little).unwrap();
+    let ended = backup(&repository, &wanted, &|_| {}, &cancel);
     assert_eq!(ended.is_err(), stop_after.is_some());
     place.wait_until_unlocked();
     let mut seen = seen.lock().unwrap();
@@ -268,7 +273,7 @@ fn forget_counts_no_checkpoint_and_removes_those_a_complete_snapshot_came_after(
     let repository = place.init();
     back_up(&repository, &source);
     fs::write(source.join("folder 0/file 0"), noise(FILE_BYTES, 77)).unwrap();
-    fs::write(source.join("folder 4/file 0"), noise(20 * FILE_BYTES, 78)).unwrap();
+    fs::write(source.join("folder 4/file 0"), noise(40 * FILE_BYTES, 78)).unwrap();
     with_checkpoints(&place, &source, Some(4_000_000));
     let all = snapshots(&repository).unwrap();
     assert!(all.len() == 2 && all[1].is_checkpoint, "{all:?}");
