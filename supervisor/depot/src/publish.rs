@@ -174,14 +174,7 @@ pub fn withdraw(
     version: &str,
     now: UnixSeconds,
 ) -> Result<usize, DepotError> {
-    let place = Place::at(root);
-    place.current()?;
-    let _lock = place.lock()?;
-    let before = place.read_current()?;
-    let mut shelves = before.shelves.clone();
-    let count = shelves.withdraw(package, version)?;
-    change(&place, &Keyring::of(&place)?, &before, shelves, &Reason::Shelves, now)?;
-    Ok(count)
+    on_shelves(root, now, |shelves| shelves.withdraw(package, version))
 }
 
 /// Brings every file of a version from one channel to another; how many there were.
@@ -192,12 +185,21 @@ pub fn promote(
     to: Channel,
     now: UnixSeconds,
 ) -> Result<usize, DepotError> {
+    on_shelves(root, now, |shelves| shelves.promote(package, version, to))
+}
+
+/// Changes what is on the shelves, and signs it if anything changed; how many files that were.
+fn on_shelves(
+    root: &Path,
+    now: UnixSeconds,
+    work: impl FnOnce(&mut Shelves) -> Result<usize, DepotError>,
+) -> Result<usize, DepotError> {
     let place = Place::at(root);
     place.current()?;
     let _lock = place.lock()?;
     let before = place.read_current()?;
     let mut shelves = before.shelves.clone();
-    let count = shelves.promote(package, version, to)?;
+    let count = work(&mut shelves)?;
     if count > 0 {
         change(&place, &Keyring::of(&place)?, &before, shelves, &Reason::Shelves, now)?;
     }
