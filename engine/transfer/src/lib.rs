@@ -32,6 +32,7 @@ mod id_set;
 mod index;
 mod keys;
 mod locks;
+mod open_packs;
 mod patience;
 mod posix;
 mod prune;
