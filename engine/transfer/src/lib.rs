@@ -19,6 +19,7 @@ mod blobs;
 mod browse;
 mod budget;
 mod cache;
+mod careful;
 mod check;
 mod choose;
 mod copy;

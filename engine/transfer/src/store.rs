@@ -4,13 +4,14 @@
 //! is read back once it was written. Whatever is cut off before leaves packs no index names, which
 //! the next prune removes.
 
+use crate::careful::CarefulSealer;
 use crate::index::each_entry_of;
 use crate::locks::HeldLock;
 use crate::open_packs::{Filled, OpenPacks};
 use crate::repository::{damaged, nonce, unwritable};
 use crate::{Repository, Result, TransferError};
 use engine_repository::index::INDEX_BLOBS_MAX;
-use engine_repository::{BlobKind, BlobSealer, FileKind, Id, IndexWriter, PackedBlob, SealedBlob};
+use engine_repository::{BlobKind, FileKind, Id, IndexWriter, PackedBlob, SealedBlob};
 use engine_storage::{Name, StorageError, list_all};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ struct Stored {
 pub(crate) struct Store<'a> {
     repository: &'a Repository,
     lock: &'a HeldLock,
-    sealer: BlobSealer,
+    sealer: CarefulSealer,
     open: OpenPacks,
     sealed: Vec<u8>,
     /// Packs no index names yet.
@@ -43,7 +44,7 @@ impl<'a> Store<'a> {
         Self {
             repository,
             lock,
-            sealer: BlobSealer::new(repository.key().clone(), repository.compression()),
+            sealer: CarefulSealer::of(repository),
             open: OpenPacks::full(),
             sealed: Vec::new(),
             waiting: Vec::new(),
@@ -57,10 +58,7 @@ impl<'a> Store<'a> {
         let id = Id::of(plaintext);
         let mut sealed = std::mem::take(&mut self.sealed);
         sealed.clear();
-        let blob = self
-            .sealer
-            .seal(kind, id, nonce()?, plaintext, &mut sealed)
-            .map_err(|cause| unwritable("a blob", cause))?;
+        let blob = self.sealer.seal(kind, id, plaintext, &mut sealed)?;
         self.add_sealed(&blob, &sealed)?;
         self.sealed = sealed;
         Ok(id)

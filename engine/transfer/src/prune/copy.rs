@@ -7,11 +7,12 @@ use super::Job;
 use super::records::{PACK_BYTES, Placed, mark, pack_record};
 use super::survey::{Survey, is_of_pack};
 use super::write::IndexOutput;
+use crate::careful::CarefulSealer;
 use crate::open_packs::{Filled, OpenPacks};
-use crate::repository::{damaged, nonce, unwritable};
+use crate::repository::damaged;
 use crate::sorter::Sorter;
 use crate::{Event, Progress, Result, TransferError};
-use engine_repository::{BlobOpener, BlobSealer, FileKind, Id, PackedBlob, SealedBlob};
+use engine_repository::{BlobOpener, FileKind, Id, PackedBlob, SealedBlob};
 use engine_storage::Name;
 
 /// No blob is held that is larger.
@@ -27,7 +28,7 @@ pub(super) struct Copier<'a> {
     survey: &'a Survey,
     opener: BlobOpener,
     /// For blobs that are to be compressed.
-    sealer: Option<BlobSealer>,
+    sealer: Option<CarefulSealer>,
     open: OpenPacks,
     output: &'a mut IndexOutput,
     /// The new packs and their sizes.
@@ -46,10 +47,9 @@ impl<'a> Copier<'a> {
         written: &'a mut Sorter<PACK_BYTES>,
     ) -> Self {
         let key = job.repository.key();
-        let compression = job.repository.compression();
-        let sealer = compression
-            .filter(|_| job.request.is_uncompressed_repacked)
-            .map(|compression| BlobSealer::new(key.clone(), Some(compression)));
+        let is_compressing =
+            job.request.is_uncompressed_repacked && job.repository.compression().is_some();
+        let sealer = is_compressing.then(|| CarefulSealer::of(job.repository));
         let progress = Progress { bytes_total, is_total_known: true, ..Progress::default() };
         Self {
             job,
@@ -135,9 +135,7 @@ impl<'a> Copier<'a> {
                 {
                     let (kind, id) = (packed.blob.kind, packed.blob.id);
                     let mut out = Vec::new();
-                    let blob = sealer
-                        .seal(kind, id, nonce()?, plaintext, &mut out)
-                        .map_err(|cause| unwritable("a blob", cause))?;
+                    let blob = sealer.seal(kind, id, plaintext, &mut out)?;
                     return self.append(blob, &out);
                 }
                 self.append(packed.blob, sealed)
