@@ -117,6 +117,9 @@ impl BlobError {
     }
 }
 
+/// What is read at a time of a blob that is looked at again.
+const VERIFY_PIECE_BYTES: usize = 8 << 10;
+
 /// A result that is not at least this fraction smaller is not worth a decompression at restore.
 const GAIN_DIVISOR_MIN: usize = 64;
 
@@ -244,6 +247,27 @@ impl BlobOpener {
         Ok(plaintext)
     }
 
+    /// Whether a blob, which stays as it is, opens to the plaintext of its id. Holds no more than a
+    /// window of it. For whoever sealed it a moment ago: memory and processors fail, too.
+    pub fn verify(&mut self, blob: &SealedBlob, sealed: &[u8]) -> Result<(), BlobError> {
+        let (id, bytes_expected) = (blob.id, u64::from(blob.plaintext_bytes()));
+        let key = self.key.clone();
+        let opened = key.open_reader(sealed).map_err(|cause| BlobError::Crypto { id, cause })?;
+        let read = match blob.uncompressed_length {
+            None => sum_of(opened, bytes_expected),
+            Some(_) => {
+                let frames = self.decompressor.reader_of(opened);
+                let frames = frames.map_err(|cause| BlobError::Decompress { id, cause })?;
+                sum_of(frames, bytes_expected)
+            }
+        };
+        let (found, bytes) = read.map_err(|error| unread(id, error))?;
+        if bytes != bytes_expected || sealed.len() as u64 != u64::from(blob.length) {
+            return Err(BlobError::Length { id, bytes, bytes_expected });
+        }
+        if found == id { Ok(()) } else { Err(BlobError::Content { id, found }) }
+    }
+
     /// What was sealed, decrypted and verified, but still compressed if the blob is: to be sealed
     /// again under another key. However long the blob is, no more than a window of its plaintext is
     /// held.
@@ -278,6 +302,21 @@ impl BlobOpener {
         };
         Ok(BlobReader { source, blob: *blob, hasher: Some(Hasher::new()), bytes: 0 })
     }
+}
+
+/// The sum and the length of what is read, which is not read much beyond `bytes_max`.
+fn sum_of(mut reader: impl Read, bytes_max: u64) -> io::Result<(Id, u64)> {
+    let (mut hasher, mut bytes, mut buffer) = (Hasher::new(), 0, [0; VERIFY_PIECE_BYTES]);
+    while bytes <= bytes_max {
+        match reader.read(&mut buffer)? {
+            0 => break,
+            read => {
+                hasher.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
+    }
+    Ok((hasher.finish(), bytes))
 }
 
 /// The error within the one a reader must give.
@@ -377,6 +416,42 @@ mod tests {
             .seal(kind, Id::of(plaintext), [1; 16], plaintext, &mut out)
             .unwrap();
         (blob, out)
+    }
+
+    #[test]
+    fn what_was_sealed_is_looked_at_again_without_touching_it() {
+        let text = b"words, words, words ".repeat(40_000);
+        for (kind, plaintext) in [
+            (BlobKind::Data, noise(100_000, 3)),
+            (BlobKind::Data, text.clone()),
+            (BlobKind::Tree, text.clone()),
+            (BlobKind::Data, Vec::new()),
+        ] {
+            let (blob, sealed) = seal(kind, &plaintext);
+            let mut opener = BlobOpener::new(key(), 0);
+            opener.verify(&blob, &sealed).unwrap();
+            opener.verify(&blob, &sealed).unwrap();
+            for place in [0, 16, sealed.len() / 2, sealed.len() - 1] {
+                let mut broken = sealed.clone();
+                broken[place] ^= 4;
+                let refused = opener.verify(&blob, &broken).unwrap_err();
+                assert!(matches!(refused, BlobError::Crypto { .. }), "{refused}");
+            }
+            // A bit fell over after the sum was worked out, and before it was sealed.
+            let (mut other, sealed) = seal(kind, &[&plaintext[..], b"x"].concat());
+            other.id = blob.id;
+            let refused = opener.verify(&other, &sealed).unwrap_err();
+            assert!(matches!(refused, BlobError::Content { .. }), "{refused}");
+            let longer = SealedBlob {
+                uncompressed_length: blob.uncompressed_length.map(|bytes| bytes.saturating_add(1)),
+                length: blob.length + u32::from(blob.uncompressed_length.is_none()),
+                ..blob
+            };
+            assert!(matches!(
+                opener.verify(&longer, &seal(kind, &plaintext).1),
+                Err(BlobError::Length { .. })
+            ));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A context costs a megabyte or two to make and little to use again, so each worker keeps its own.
 //! Windows stay small on purpose: what a reader must hold is decided by the writer.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter};
 
 /// No window we write is larger: 512 KiB, as restic's.
@@ -168,6 +168,14 @@ impl Decompressor {
 
     /// A reader of what `compressed` holds, which never holds more than a window of it.
     pub fn reader<'a>(&'a mut self, compressed: &'a [u8]) -> Result<Frames<'a>, DecompressError> {
+        self.reader_of(compressed)
+    }
+
+    /// The same of bytes that come from elsewhere.
+    pub(crate) fn reader_of<'a, R: BufRead>(
+        &'a mut self,
+        compressed: R,
+    ) -> Result<zstd::stream::read::Decoder<'a, R>, DecompressError> {
         let reset = self.context.reset(zstd::zstd_safe::ResetDirective::SessionOnly);
         reset.map_err(damaged)?;
         Ok(zstd::stream::read::Decoder::with_context(compressed, &mut self.context))

@@ -8,6 +8,7 @@
 use aes::{Aes128, Aes256};
 use cipher::{BlockEncrypt, InnerIvInit, KeyInit, StreamCipher};
 use poly1305::{Poly1305, universal_hash::UniversalHash};
+use std::io::{self, BufRead, BufReader, Read};
 use zeroize::Zeroize;
 
 /// Length of a nonce in bytes.
@@ -160,6 +161,27 @@ impl MasterKey {
         Ok(text)
     }
 
+    /// Opens a sealed unit that stays as it is: a reader of the plaintext within it, once the tag
+    /// was found to fit.
+    pub(crate) fn open_reader<'a>(
+        &'a self,
+        unit: &'a [u8],
+    ) -> Result<impl BufRead + 'a, CryptoError> {
+        let bytes = unit.len();
+        if bytes < OVERHEAD_BYTES {
+            return Err(CryptoError::TooShort { bytes });
+        }
+        let (nonce, rest) = unit.split_at(NONCE_BYTES);
+        let (text, tag) = rest.split_at(bytes - OVERHEAD_BYTES);
+        let nonce = Nonce::try_from(nonce).map_err(|_| CryptoError::TooShort { bytes })?;
+        let state = Poly1305::new(&self.one_time_key(&nonce).into());
+        if !is_same(&tag_of(state, text), tag) {
+            return Err(CryptoError::Tag);
+        }
+        let reader = OpenReader { cipher: self.counter(&nonce), text };
+        Ok(BufReader::with_capacity(PIECE_BYTES, reader))
+    }
+
     fn one_time_key(&self, nonce: &Nonce) -> [u8; 32] {
         let mut pad = (*nonce).into();
         self.mac_cipher.encrypt_block(&mut pad);
@@ -194,6 +216,20 @@ impl std::fmt::Debug for MasterKey {
 }
 
 type Counter<'a> = ctr::Ctr128BE<&'a Aes256>;
+
+/// Decrypts what is read.
+struct OpenReader<'a> {
+    cipher: Counter<'a>,
+    text: &'a [u8],
+}
+
+impl Read for OpenReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.text.read(buffer)?;
+        self.cipher.apply_keystream(&mut buffer[..bytes]);
+        Ok(bytes)
+    }
+}
 
 /// A unit being sealed piece by piece.
 pub struct SealStream<'a> {

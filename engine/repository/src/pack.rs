@@ -110,6 +110,14 @@ impl PackBuilder {
         Ok(packed)
     }
 
+    /// Whether all blobs of `other` would fit behind these, and it would still be a pack of the
+    /// size packs are filled up to.
+    pub fn has_room_for(&self, other: &Self) -> bool {
+        let entries = (self.blobs.len() + other.blobs.len()) as u64 * ENTRY_COMPRESSED_BYTES as u64;
+        u64::from(self.bytes) + u64::from(other.bytes) <= u64::from(PACK_BYTES_TARGET)
+            && entries + OVERHEAD_BYTES as u64 <= u64::from(HEADER_BYTES_MAX)
+    }
+
     /// Bytes of all blobs so far: the header comes on top.
     pub fn bytes(&self) -> u32 {
         self.bytes

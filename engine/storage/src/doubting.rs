@@ -151,6 +151,10 @@ impl PackFile for DoubtedPack {
         Ok(())
     }
 
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.inner.read_back(offset, buffer)
+    }
+
     fn settle(&mut self, id: Id) -> Result<()> {
         self.inner.settle(id)?;
         let name = Name::of(FileKind::Pack, id);

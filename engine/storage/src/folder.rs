@@ -17,7 +17,7 @@
 //! folder missing makes it again only when the root is still that one; so nothing is ever written
 //! into the empty mount point of a disk that was unplugged.
 
-use crate::{Name, PackFile, Result, Storage, StorageError};
+use crate::{Name, PackFile, Result, Storage, StorageError, spool};
 use engine_repository::{FileKind, Id};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -320,7 +320,10 @@ impl Temporary {
             place.seen()?;
         }
         let path = folder.join(format!("{TEMPORARY}{}", random_text(place)?));
-        let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true).mode(0o600).open(&path)
+        };
         let opened = match open() {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 place.restore_folder(folder)?;
@@ -365,6 +368,11 @@ impl Temporary {
 impl PackFile for Temporary {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         Temporary::append(self, bytes)
+    }
+
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let read = spool::read_from(&self.file, offset, buffer);
+        read.map_err(|cause| self.place.error("read", &self.path, cause))
     }
 
     fn settle(&mut self, id: Id) -> Result<()> {

@@ -100,6 +100,11 @@ pub trait PackFile: Send {
     /// Adds bytes at the end.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
 
+    /// Reads what was appended again, from `offset` on, into `buffer`. Gives how many bytes there
+    /// were: fewer than `buffer` holds only where the pack ends. Nothing is asked of a server: a
+    /// pack that has no name yet is on this side.
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+
     /// Makes the pack durable and visible under its id. A pack of the same id that is already
     /// there is kept, and the new one dropped: the same id means the same bytes.
     ///

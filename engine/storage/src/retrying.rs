@@ -241,6 +241,10 @@ impl PackFile for RetryingPack {
         self.inner.append(bytes)
     }
 
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.inner.read_back(offset, buffer)
+    }
+
     fn settle(&mut self, id: Id) -> Result<()> {
         let time_max = self.persistence.time_max;
         self.persistence.keep_trying(time_max, |_| self.inner.settle(id))

@@ -3,7 +3,7 @@
 use crate::{Result, StorageError};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file that has no name any more: whatever ends us, nothing of it is left behind.
@@ -58,8 +58,29 @@ impl Spool {
         }
     }
 
+    /// Reads from `offset` on as much as there is and fits.
+    pub fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let read = read_from(&self.file, offset, buffer);
+        read.map_err(|cause| self.failed("read a temporary file in", cause))
+    }
+
     fn failed(&self, action: &'static str, cause: io::Error) -> StorageError {
         let location = self.folder.display().to_string();
         StorageError::from_io(&location, action, &self.folder, cause)
     }
+}
+
+/// Fills `buffer` from `offset` on, or as much of it as the file has. Where the next bytes are
+/// written stays where it was.
+pub(crate) fn read_from(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(bytes) => filled += bytes,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(filled)
 }

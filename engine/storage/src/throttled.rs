@@ -192,6 +192,10 @@ impl PackFile for ThrottledPack {
         self.inner.append(bytes)
     }
 
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.inner.read_back(offset, buffer)
+    }
+
     fn settle(&mut self, id: Id) -> Result<()> {
         self.inner.settle(id)
     }

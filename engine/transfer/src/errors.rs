@@ -173,6 +173,13 @@ pub enum TransferError {
     /// The system gave no random numbers.
     #[error("the system gives no random numbers")]
     Random,
+    /// What was sealed a moment ago does not open to what it was; nothing of it was stored.
+    #[error("what was sealed a moment ago does not open to what it was")]
+    Missealed {
+        /// In what way.
+        #[source]
+        cause: Cause,
+    },
     /// A value that cannot be written in the repository's format.
     #[error("{what} cannot be written to the repository")]
     Unwritable {
@@ -256,6 +263,10 @@ impl TransferError {
             Self::Thread { .. } => "Memory or processes ran out: end other programs, try again.",
             Self::Cancelled => "Run it again to go on: what was stored is kept.",
             Self::Random => "Restart the computer; if it stays, its kernel is damaged.",
+            Self::Missealed { .. } => {
+                "Test this computer's memory: it or the processor changes what it is given. \
+                 Nothing wrong was stored; run it again when the box is mended."
+            }
             Self::Unwritable { .. } => "Report this with the message above.",
         };
         text.to_owned()

@@ -4,28 +4,20 @@
 //! is read back once it was written. Whatever is cut off before leaves packs no index names, which
 //! the next prune removes.
 
+use crate::careful::CarefulSealer;
 use crate::index::each_entry_of;
 use crate::locks::HeldLock;
+use crate::open_packs::{Filled, OpenPacks};
 use crate::repository::{damaged, nonce, unwritable};
 use crate::{Repository, Result, TransferError};
 use engine_repository::index::INDEX_BLOBS_MAX;
-use engine_repository::pack::PackBuilder;
-use engine_repository::{
-    BlobKind, BlobSealer, FileKind, Hasher, Id, IndexWriter, PackedBlob, SealedBlob,
-};
-use engine_storage::{Name, PackFile, StorageError, list_all};
+use engine_repository::{BlobKind, FileKind, Id, IndexWriter, PackedBlob, SealedBlob};
+use engine_storage::{Name, StorageError, list_all};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// An index file is written after five minutes at the latest: no more is lost to a power cut.
 const INDEX_AGE_MAX: Duration = Duration::from_secs(300);
-
-/// A pack that is being filled.
-struct Open {
-    file: Box<dyn PackFile>,
-    builder: PackBuilder,
-    hasher: Hasher,
-}
 
 /// A pack that is durable.
 struct Stored {
@@ -38,8 +30,8 @@ struct Stored {
 pub(crate) struct Store<'a> {
     repository: &'a Repository,
     lock: &'a HeldLock,
-    sealer: BlobSealer,
-    open: [Option<Open>; 2],
+    sealer: CarefulSealer,
+    open: OpenPacks,
     sealed: Vec<u8>,
     /// Packs no index names yet.
     waiting: Vec<Stored>,
@@ -52,8 +44,8 @@ impl<'a> Store<'a> {
         Self {
             repository,
             lock,
-            sealer: BlobSealer::new(repository.key().clone(), repository.compression()),
-            open: [None, None],
+            sealer: CarefulSealer::of(repository),
+            open: OpenPacks::full(),
             sealed: Vec::new(),
             waiting: Vec::new(),
             blobs_waiting: 0,
@@ -66,10 +58,7 @@ impl<'a> Store<'a> {
         let id = Id::of(plaintext);
         let mut sealed = std::mem::take(&mut self.sealed);
         sealed.clear();
-        let blob = self
-            .sealer
-            .seal(kind, id, nonce()?, plaintext, &mut sealed)
-            .map_err(|cause| unwritable("a blob", cause))?;
+        let blob = self.sealer.seal(kind, id, plaintext, &mut sealed)?;
         self.add_sealed(&blob, &sealed)?;
         self.sealed = sealed;
         Ok(id)
@@ -77,51 +66,25 @@ impl<'a> Store<'a> {
 
     /// Takes a blob that is sealed under this repository's key.
     pub(crate) fn add_sealed(&mut self, blob: &SealedBlob, sealed: &[u8]) -> Result<()> {
-        let place = usize::from(blob.kind == BlobKind::Tree);
-        let mut pack = match self.open[place].take() {
-            Some(pack) => pack,
-            None => Open {
-                file: self.repository.storage().create_pack()?,
-                builder: PackBuilder::new(blob.kind),
-                hasher: Hasher::new(),
-            },
-        };
-        pack.builder.add(*blob).map_err(|cause| unwritable("a pack", cause))?;
-        pack.file.append(sealed)?;
-        pack.hasher.update(sealed);
-        if !pack.builder.is_full() {
-            self.open[place] = Some(pack);
-            return Ok(());
-        }
-        self.close(pack)?;
+        let Some(full) = self.open.add(self.repository, *blob, sealed)? else { return Ok(()) };
+        self.settle(full)?;
         if self.blobs_waiting >= INDEX_BLOBS_MAX || self.indexed.elapsed() >= INDEX_AGE_MAX {
             self.write_index()?;
         }
         Ok(())
     }
 
-    fn close(&mut self, mut pack: Open) -> Result<()> {
-        let mut header = Vec::new();
-        let bytes = u64::from(pack.builder.bytes());
-        let blobs = pack
-            .builder
-            .finish(self.repository.key(), nonce()?, &mut header)
-            .map_err(|cause| unwritable("a pack", cause))?;
-        pack.file.append(&header)?;
-        pack.hasher.update(&header);
-        let id = pack.hasher.finish();
-        pack.file.commit(id)?;
+    fn settle(&mut self, Filled { file, id, bytes, blobs }: Filled) -> Result<()> {
+        file.commit(id)?;
         self.blobs_waiting += blobs.len();
-        self.waiting.push(Stored { id, bytes: bytes + header.len() as u64, blobs });
+        self.waiting.push(Stored { id, bytes, blobs });
         Ok(())
     }
 
     /// Makes everything durable and findable.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        for place in 0..self.open.len() {
-            if let Some(pack) = self.open[place].take() {
-                self.close(pack)?;
-            }
+        for filled in self.open.close_all(self.repository)? {
+            self.settle(filled)?;
         }
         self.write_index()
     }

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex};
 
 /// At this change of the destination a backup is asked to stop: a few packs of it are stored.
 const CHANGE_OF_STOP: usize = 45;
-/// What is done then: pieces that were on their way, the ends of packs, index and checkpoint.
-const CHANGES_AFTER_STOP_MAX: usize = 25;
+/// What is done then: pieces that were on their way, two packs put together, which takes eight, the
+/// ends of packs, index and checkpoint.
+const CHANGES_AFTER_STOP_MAX: usize = 35;
 /// So often restic checks until it is seen to hold its lock.
 const CHECKS_MAX: usize = 60;
 

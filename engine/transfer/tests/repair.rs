@@ -3,9 +3,10 @@
 
 mod place;
 
-use engine_repository::{FileKind, Id};
+use engine_repository::{BlobKind, FileKind, Id};
 use engine_storage::list_all;
 use engine_storage::testing::{Fault, Faulty};
+use engine_transfer::testing::BlobIndex;
 use engine_transfer::{
     Cancel, RepairIndexReport, RepairIndexRequest, RepairPacksReport, RepairPacksRequest,
     RepairSnapshotsReport, RepairSnapshotsRequest, Repository, TransferError, repair_index,
@@ -59,6 +60,17 @@ fn spoil(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     change(&mut bytes);
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
+}
+
+/// The tree of a folder, as restic finds it.
+fn tree_of(place: &Place, root: Id, path: &Path) -> Id {
+    path.iter().skip(1).fold(root, |tree, name| {
+        let json = place.restic_must(&["cat", "blob", &tree.to_string()]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let nodes = json["nodes"].as_array().unwrap();
+        let node = nodes.iter().find(|node| node["name"].as_str() == name.to_str()).unwrap();
+        node["subtree"].as_str().unwrap().parse().unwrap()
+    })
 }
 
 /// The largest pack: one of data.
@@ -248,11 +260,14 @@ fn a_folder_that_cannot_be_read_becomes_an_empty_one_and_a_snapshot_without_root
     fs::create_dir(source.join("folder/below")).unwrap();
     fs::write(source.join("folder/below/file"), "x").unwrap();
     let repository = place.init();
-    back_up(&repository, &source);
-    let trees = smallest_pack(&place);
+    let outcome = back_up(&repository, &source);
+    let below = tree_of(&place, outcome.tree, &source.join("folder/below"));
+    let index_of_blobs = BlobIndex::load(&repository).unwrap();
+    let (trees, found) = index_of_blobs.find(BlobKind::Tree, &below).unwrap().unwrap();
+    assert_eq!(trees, smallest_pack(&place));
     let whole = fs::read(path_of(&place, FileKind::Pack, trees)).unwrap();
-    // The first tree of the pack is the deepest folder: the walk finishes it first.
-    spoil(&path_of(&place, FileKind::Pack, trees), |bytes| bytes[20] ^= 1);
+    let middle = (found.offset + found.blob.length / 2) as usize;
+    spoil(&path_of(&place, FileKind::Pack, trees), |bytes| bytes[middle] ^= 1);
     packs(&place, &repository, &[trees]);
     let done = repair(&repository, true);
     assert_eq!((done.changed.len(), done.changes), (1, 1));

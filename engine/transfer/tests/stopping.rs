@@ -99,6 +99,11 @@ impl PackFile for StuckPack {
         self.inner.append(bytes)
     }
 
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.state.pass();
+        self.inner.read_back(offset, buffer)
+    }
+
     fn settle(&mut self, id: Id) -> Result<()> {
         self.state.pass();
         self.inner.settle(id)

@@ -107,6 +107,10 @@ impl PackFile for S3Pack {
         self.spool.append(bytes)
     }
 
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.spool.read_back(offset, buffer)
+    }
+
     fn settle(&mut self, id: Id) -> Result<()> {
         let name = Name::of(FileKind::Pack, id);
         let bytes = self.spool.bytes();

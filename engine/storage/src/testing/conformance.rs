@@ -98,7 +98,13 @@ fn packs_appear_when_committed_and_not_before(storage: &dyn Storage) {
     let mut pack = storage.create_pack().unwrap();
     pack.append(b"one").unwrap();
     assert_eq!(list_all(storage, FileKind::Pack).unwrap(), [], "an open pack is not listed");
+    let mut buffer = [0; 8];
+    assert_eq!(pack.read_back(1, &mut buffer).unwrap(), 2, "an open pack can be read again");
+    assert_eq!(&buffer[..2], b"ne");
     pack.append(b"two").unwrap();
+    assert_eq!(pack.read_back(2, &mut buffer[..3]).unwrap(), 3, "and goes on where it ended");
+    assert_eq!(&buffer[..3], b"etw");
+    assert_eq!(pack.read_back(6, &mut buffer).unwrap(), 0);
     pack.commit(id).unwrap();
     assert_eq!(storage.read(Name::of(FileKind::Pack, id), 100).unwrap(), b"onetwo");
 

@@ -221,6 +221,11 @@ impl PackFile for FaultyPack {
         if self.state.change()? { self.inner.append(bytes) } else { Ok(()) }
     }
 
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.state.look()?;
+        self.inner.read_back(offset, buffer)
+    }
+
     fn settle(&mut self, id: Id) -> Result<()> {
         if !self.state.change()? {
             return Ok(());

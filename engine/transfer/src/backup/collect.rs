@@ -10,11 +10,12 @@ use super::content::Content;
 use super::pack::ToPack;
 use super::seal::{Job, seal};
 use super::shared::Shared;
+use crate::careful::CarefulSealer;
 use crate::errors::Cause;
 use crate::repository::unwritable;
 use crate::{Result, TransferError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use engine_repository::{BlobKind, BlobSealer, Id, Node, TreeWriter};
+use engine_repository::{BlobKind, Id, Node, TreeWriter};
 use std::time::Duration;
 
 /// How often it looks whether a checkpoint is due while nothing comes: a file of a TiB is being
@@ -179,8 +180,7 @@ impl<'a> Collector<'a> {
         if !self.is_anything_new {
             return Ok(());
         }
-        let compression = self.shared.repository.compression();
-        let mut sealer = BlobSealer::new(self.shared.repository.key().clone(), compression);
+        let mut sealer = CarefulSealer::of(self.shared.repository);
         let mut root = None;
         for place in (0..self.open.len()).rev() {
             let (above, below) = self.open.split_at_mut(place + 1);

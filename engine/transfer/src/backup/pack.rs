@@ -1,8 +1,9 @@
 //! The packer puts sealed blobs into packs; the storer makes packs durable and writes the index.
 //!
-//! A pack is written to the destination while it grows, so it takes no memory. It is hashed on the
-//! way. The storer works beside the packer, because waiting for a disk to have everything safe
-//! takes long and costs nothing. No third pack waits between the two: it would be lost to a kill.
+//! Packs grow at the destination, two of each kind ([`OpenPacks`]), which together hold no more
+//! than one has room for. The storer works beside the packer, because waiting for a disk to have
+//! everything safe takes long and costs nothing. No pack waits between the two: it would be lost
+//! to a kill, as what is in those that grow is, and the one being stored.
 //!
 //! What becomes durable, in this order, and what a crash behind it leaves:
 //!
@@ -19,13 +20,12 @@
 use super::checkpoint::Checkpoints;
 use super::seal::Sealed;
 use super::shared::{Claim, Shared};
+use crate::open_packs::{Filled, OpenPacks};
 use crate::repository::{nonce, unwritable};
 use crate::{Repository, Result};
 use crossbeam_channel::{Receiver, Sender};
 use engine_repository::index::INDEX_BLOBS_MAX;
-use engine_repository::pack::PackBuilder;
-use engine_repository::{BlobKind, FileKind, Hasher, Id, IndexWriter, PackedBlob};
-use engine_storage::PackFile;
+use engine_repository::{FileKind, Id, IndexWriter, PackedBlob};
 use std::time::{Duration, Instant};
 
 /// An index file is written after five minutes at the latest: no more is lost to a power cut.
@@ -47,34 +47,18 @@ pub(super) enum ToStore {
     Checkpoint { tree: Id },
 }
 
-/// A pack that is full.
-pub(super) struct Filled {
-    file: Box<dyn PackFile>,
-    id: Id,
-    bytes: u64,
-    blobs: Vec<PackedBlob>,
-}
-
-/// A pack that is being filled.
-struct Open {
-    file: Box<dyn PackFile>,
-    builder: PackBuilder,
-    hasher: Hasher,
-}
-
 /// The packer.
 pub(super) struct Packer<'a> {
     shared: &'a Shared<'a>,
     storer: Sender<ToStore>,
-    /// One for each kind.
-    open: [Option<Open>; 2],
+    open: OpenPacks,
     /// Waits for the last blobs it needs.
     checkpoint: Option<(Id, Claim)>,
 }
 
 impl<'a> Packer<'a> {
     pub(super) fn new(shared: &'a Shared<'a>, storer: Sender<ToStore>) -> Self {
-        Self { shared, storer, open: [None, None], checkpoint: None }
+        Self { shared, storer, open: OpenPacks::soon_stored(), checkpoint: None }
     }
 
     /// Fills packs until no more blobs come. Even when the backup is ending early, what came is
@@ -106,53 +90,16 @@ impl<'a> Packer<'a> {
     }
 
     fn add(&mut self, blob: Sealed) -> Result<()> {
-        let kind = blob.blob.kind;
-        let place = usize::from(kind == BlobKind::Tree);
-        let mut pack = match self.open[place].take() {
-            Some(pack) => pack,
-            None => Open {
-                file: self.shared.repository.storage().create_pack()?,
-                builder: PackBuilder::new(kind),
-                hasher: Hasher::new(),
-            },
-        };
-        pack.builder.add(blob.blob).map_err(|cause| unwritable("a pack", cause))?;
-        pack.file.append(&blob.bytes)?;
-        pack.hasher.update(&blob.bytes);
+        let full = self.open.add(self.shared.repository, blob.blob, &blob.bytes)?;
         self.shared.packed(blob.claim);
         self.shared.buffers.give(blob.bytes);
-        if !pack.builder.is_full() {
-            self.open[place] = Some(pack);
-            return Ok(());
-        }
-        self.close(pack)
-    }
-
-    fn close_all(&mut self) -> Result<()> {
-        for place in 0..self.open.len() {
-            if let Some(pack) = self.open[place].take() {
-                self.close(pack)?;
-            }
-        }
+        full.into_iter().for_each(|pack| self.send(ToStore::Pack(pack)));
         Ok(())
     }
 
-    fn close(&self, mut pack: Open) -> Result<()> {
-        let mut header = Vec::new();
-        let bytes = u64::from(pack.builder.bytes());
-        let blobs = pack
-            .builder
-            .finish(self.shared.repository.key(), nonce()?, &mut header)
-            .map_err(|cause| unwritable("a pack", cause))?;
-        pack.file.append(&header)?;
-        pack.hasher.update(&header);
-        let bytes = bytes + header.len() as u64;
-        self.send(ToStore::Pack(Filled {
-            file: pack.file,
-            id: pack.hasher.finish(),
-            bytes,
-            blobs,
-        }));
+    fn close_all(&mut self) -> Result<()> {
+        let filled = self.open.close_all(self.shared.repository)?;
+        filled.into_iter().for_each(|pack| self.send(ToStore::Pack(pack)));
         Ok(())
     }
 

@@ -3,13 +3,12 @@
 use super::content::Place;
 use super::pack::ToPack;
 use super::shared::{Claim, Shared};
+use crate::Result;
 use crate::budget::Share;
-use crate::errors::Cause;
-use crate::repository::{nonce, unwritable};
-use crate::{Result, TransferError};
+use crate::careful::CarefulSealer;
 use crossbeam_channel::{Receiver, Sender};
 use engine_repository::crypto::OVERHEAD_BYTES;
-use engine_repository::{BlobKind, BlobSealer, Id, SealedBlob};
+use engine_repository::{BlobKind, Id, SealedBlob};
 
 /// Something to be stored.
 pub(super) enum Job {
@@ -59,8 +58,7 @@ impl Added {
 /// Works until there is no more to do, or the backup ends. When it was asked to stop, folders that
 /// are claimed are still stored, because a checkpoint needs them; chunks are not.
 pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, packer: &Sender<ToPack>) -> Added {
-    let mut sealer =
-        BlobSealer::new(shared.repository.key().clone(), shared.repository.compression());
+    let mut sealer = CarefulSealer::of(shared.repository);
     let mut added = Added::default();
     for job in jobs {
         if shared.has_failed() {
@@ -94,7 +92,7 @@ pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, packer: &Sender<To
 /// Names all chunks, and seals those that are new.
 fn seal_chunks(
     shared: &Shared<'_>,
-    sealer: &mut BlobSealer,
+    sealer: &mut CarefulSealer,
     chunks: Vec<ReadChunk>,
     added: &mut Added,
 ) -> Result<Vec<Sealed>> {
@@ -135,17 +133,60 @@ impl Added {
 
 pub(super) fn seal(
     shared: &Shared<'_>,
-    sealer: &mut BlobSealer,
+    sealer: &mut CarefulSealer,
     (kind, id): (BlobKind, Id),
     bytes: &[u8],
     mut share: Share,
     claim: Claim,
 ) -> Result<Sealed> {
     let mut out = shared.buffers.take(bytes.len() + OVERHEAD_BYTES);
-    let blob = sealer
-        .seal(kind, id, nonce()?, bytes, &mut out)
-        .map_err(|cause| -> TransferError { unwritable("a blob", Cause::from(cause)) })?;
+    let blob = sealer.seal(kind, id, bytes, &mut out)?;
     // The plaintext goes now; what it became takes what it takes, filled or not.
     share.shrink(out.capacity());
     Ok(Sealed { blob, bytes: out, claim, _share: share })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::Journal;
+    use super::super::lazy_index::LazyIndex;
+    use super::*;
+    use crate::locks::HeldLock;
+    use crate::{Cancel, InitRequest, Repository, TransferError, Who};
+    use engine_contract::memory::MemoryPlan;
+    use engine_storage::Folder;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_folder_that_a_bad_memory_changed_ends_the_backup_before_anything_of_it_is_stored() {
+        let place = tempfile::tempdir().unwrap();
+        let storage = Arc::new(Folder::at(&place.path().join("repository")));
+        let pid = std::process::id();
+        let name = String::from("box");
+        let who = Who { hostname: name.clone(), username: name, uid: 0, gid: 0, pid };
+        let (request, plan) = (InitRequest::default(), MemoryPlan::of(64 << 20));
+        let repository = Repository::init_as(storage, "x", &who, &plan, &request).unwrap();
+        let (cancel, lock) = (Cancel::new(), HeldLock::acquire(&repository, false).unwrap());
+        let index = LazyIndex::of(&repository, &cancel);
+        let shared = Shared::new(&repository, &index, None, &lock, Journal::default(), &cancel);
+        let (jobs_in, jobs) = crossbeam_channel::unbounded();
+        let (packer, packed) = crossbeam_channel::unbounded();
+        let bytes = br#"{"nodes":[]}"#.to_vec();
+        // The sum was worked out; then a bit fell over.
+        let job = |bytes: &[u8], id: Id| Job::Tree {
+            id,
+            bytes: bytes.to_vec(),
+            share: shared.budget.take(100),
+            claim: shared.claim(BlobKind::Tree, &id).unwrap(),
+        };
+        jobs_in.send(job(&bytes, Id::of(&bytes))).unwrap();
+        jobs_in.send(job(&bytes, Id::of(br#"{"nodes":[ }"#))).unwrap();
+        drop(jobs_in);
+        work(&shared, &jobs, &packer);
+        drop(packer);
+        assert_eq!(packed.iter().count(), 1, "only what is right comes to the packer");
+        let ended = shared.verdict(None).unwrap_err();
+        assert!(matches!(ended, TransferError::Missealed { .. }), "{ended}");
+        assert!(ended.remedy().contains("memory"), "{}", ended.remedy());
+    }
 }

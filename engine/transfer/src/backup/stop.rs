@@ -173,6 +173,10 @@ impl PackFile for WatchedPack {
         self.pulse.call(|| self.inner.append(bytes))
     }
 
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Answer<usize> {
+        self.pulse.call(|| self.inner.read_back(offset, buffer))
+    }
+
     fn settle(&mut self, id: Id) -> Answer<()> {
         self.pulse.call(|| self.inner.settle(id))
     }

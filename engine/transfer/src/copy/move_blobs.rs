@@ -6,13 +6,14 @@
 
 use super::needed::Needed;
 use crate::budget::{Budget, Share};
+use crate::careful::CarefulSealer;
 use crate::index::Location;
 use crate::locks::HeldLock;
-use crate::repository::{damaged, nonce, unwritable};
+use crate::repository::damaged;
 use crate::store::Store;
 use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use engine_repository::{BlobOpener, BlobSealer, FileKind, Id, PackedBlob, SealedBlob};
+use engine_repository::{BlobOpener, FileKind, Id, PackedBlob, SealedBlob};
 use engine_storage::Name;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -122,7 +123,7 @@ impl Job<'_> {
     fn work(&self, budget: &Arc<Budget>, runs: &Receiver<Run>, moved: &Sender<Result<Moved>>) {
         let mut hands = Hands {
             opener: BlobOpener::new(self.from.key().clone(), BLOB_BYTES_MAX),
-            sealer: BlobSealer::new(self.to.key().clone(), self.to.compression()),
+            sealer: CarefulSealer::of(self.to),
             is_compressing: self.to.compression().is_some(),
         };
         for run in runs {
@@ -142,7 +143,7 @@ impl Job<'_> {
 /// What a worker works with.
 struct Hands {
     opener: BlobOpener,
-    sealer: BlobSealer,
+    sealer: CarefulSealer,
     is_compressing: bool,
 }
 
@@ -174,15 +175,14 @@ impl Hands {
         out: &mut Vec<u8>,
     ) -> Result<SealedBlob> {
         // What is compressed here and may be there need not be compressed again.
-        let moved = if blob.uncompressed_length.is_some() && self.is_compressing {
+        if blob.uncompressed_length.is_some() && self.is_compressing {
             let payload =
                 self.opener.payload(blob, sealed).map_err(|cause| damaged(name, cause))?;
-            self.sealer.seal_payload(blob, nonce()?, payload, out)
+            self.sealer.seal_payload(blob, payload, out)
         } else {
             let plaintext = self.opener.open(blob, sealed).map_err(|cause| damaged(name, cause))?;
-            self.sealer.seal(blob.kind, blob.id, nonce()?, plaintext, out)
-        };
-        moved.map_err(|cause| unwritable("a blob", cause))
+            self.sealer.seal(blob.kind, blob.id, plaintext, out)
+        }
     }
 }
 

@@ -7,14 +7,13 @@ use super::Job;
 use super::records::{PACK_BYTES, Placed, mark, pack_record};
 use super::survey::{Survey, is_of_pack};
 use super::write::IndexOutput;
-use crate::repository::{damaged, nonce, unwritable};
+use crate::careful::CarefulSealer;
+use crate::open_packs::{Filled, OpenPacks};
+use crate::repository::damaged;
 use crate::sorter::Sorter;
 use crate::{Event, Progress, Result, TransferError};
-use engine_repository::pack::PackBuilder;
-use engine_repository::{
-    BlobKind, BlobOpener, BlobSealer, FileKind, Hasher, Id, PackedBlob, SealedBlob,
-};
-use engine_storage::{Name, PackFile};
+use engine_repository::{BlobOpener, FileKind, Id, PackedBlob, SealedBlob};
+use engine_storage::Name;
 
 /// No blob is held that is larger.
 const BLOB_BYTES_MAX: usize = 512 << 20;
@@ -23,20 +22,14 @@ const SPAN_BYTES_MAX: u64 = 4 << 20;
 /// Fewer bytes than this between two blobs are read and passed over.
 const GAP_BYTES_MAX: u64 = 32 << 10;
 
-struct Open {
-    file: Box<dyn PackFile>,
-    builder: PackBuilder,
-    hasher: Hasher,
-}
-
 /// Copies blobs into new packs, and names these in index files.
 pub(super) struct Copier<'a> {
     job: &'a Job<'a>,
     survey: &'a Survey,
     opener: BlobOpener,
     /// For blobs that are to be compressed.
-    sealer: Option<BlobSealer>,
-    open: [Option<Open>; 2],
+    sealer: Option<CarefulSealer>,
+    open: OpenPacks,
     output: &'a mut IndexOutput,
     /// The new packs and their sizes.
     written: &'a mut Sorter<PACK_BYTES>,
@@ -54,17 +47,16 @@ impl<'a> Copier<'a> {
         written: &'a mut Sorter<PACK_BYTES>,
     ) -> Self {
         let key = job.repository.key();
-        let compression = job.repository.compression();
-        let sealer = compression
-            .filter(|_| job.request.is_uncompressed_repacked)
-            .map(|compression| BlobSealer::new(key.clone(), Some(compression)));
+        let is_compressing =
+            job.request.is_uncompressed_repacked && job.repository.compression().is_some();
+        let sealer = is_compressing.then(|| CarefulSealer::of(job.repository));
         let progress = Progress { bytes_total, is_total_known: true, ..Progress::default() };
         Self {
             job,
             survey,
             opener: BlobOpener::new(key.clone(), BLOB_BYTES_MAX),
             sealer,
-            open: [None, None],
+            open: OpenPacks::full(),
             output,
             written,
             progress,
@@ -92,10 +84,8 @@ impl<'a> Copier<'a> {
 
     /// The last packs.
     pub(super) fn finish(mut self) -> Result<()> {
-        for open in [self.open[0].take(), self.open[1].take()].into_iter().flatten() {
-            self.settle(open)?;
-        }
-        Ok(())
+        let last = self.open.close_all(self.job.repository)?;
+        last.into_iter().try_for_each(|filled| self.settle(filled))
     }
 
     /// Copies blobs that lie near each other.
@@ -145,9 +135,7 @@ impl<'a> Copier<'a> {
                 {
                     let (kind, id) = (packed.blob.kind, packed.blob.id);
                     let mut out = Vec::new();
-                    let blob = sealer
-                        .seal(kind, id, nonce()?, plaintext, &mut out)
-                        .map_err(|cause| unwritable("a blob", cause))?;
+                    let blob = sealer.seal(kind, id, plaintext, &mut out)?;
                     return self.append(blob, &out);
                 }
                 self.append(packed.blob, sealed)
@@ -183,39 +171,16 @@ impl<'a> Copier<'a> {
     }
 
     fn append(&mut self, blob: SealedBlob, sealed: &[u8]) -> Result<()> {
-        let kind = usize::from(blob.kind == BlobKind::Tree);
-        let mut pack = match self.open[kind].take() {
-            Some(pack) => pack,
-            None => Open {
-                file: self.job.repository.storage().create_pack()?,
-                builder: PackBuilder::new(blob.kind),
-                hasher: Hasher::new(),
-            },
-        };
-        pack.builder.add(blob).map_err(|cause| unwritable("a pack", cause))?;
-        pack.file.append(sealed)?;
-        pack.hasher.update(sealed);
-        if !pack.builder.is_full() {
-            self.open[kind] = Some(pack);
-            return Ok(());
+        match self.open.add(self.job.repository, blob, sealed)? {
+            Some(full) => self.settle(full),
+            None => Ok(()),
         }
-        self.settle(pack)
     }
 
     /// Stores a pack and, once it is found to be there, names it in the index.
-    fn settle(&mut self, mut pack: Open) -> Result<()> {
+    fn settle(&mut self, Filled { file, id, bytes, blobs }: Filled) -> Result<()> {
         let repository = self.job.repository;
-        let mut header = Vec::new();
-        let bytes = u64::from(pack.builder.bytes());
-        let blobs = pack
-            .builder
-            .finish(repository.key(), nonce()?, &mut header)
-            .map_err(|cause| unwritable("a pack", cause))?;
-        pack.file.append(&header)?;
-        pack.hasher.update(&header);
-        let id = pack.hasher.finish();
-        pack.file.commit(id)?;
-        let bytes = bytes + header.len() as u64;
+        file.commit(id)?;
         let name = Name::of(FileKind::Pack, id);
         if repository.storage().size(name)? != Some(bytes) {
             let why = format!("it was written with {bytes} bytes, and is not there so");
