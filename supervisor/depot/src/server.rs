@@ -351,8 +351,7 @@ impl Served {
             return answer.clone();
         }
         let (asked, base_url) = &question;
-        let rows = catalog::rows(&self.shelf.shelves, asked);
-        let bytes = Bytes::from(catalog::answer(&rows, asked, base_url));
+        let bytes = Bytes::from(catalog::answer(&self.shelf.shelves, asked, base_url));
         let sha256 = hex::encode(Sha256::digest(&bytes)).into();
         let answer = Answer { bytes, sha256 };
         // What a kept answer costs beyond its bytes: the question and its place in the table.

@@ -86,6 +86,11 @@ pub enum DepotAction {
         #[command(subcommand)]
         action: TokenAction,
     },
+    /// Whose OpenPGP keys boxes with DSM 5.1 to 6.2 are handed to believe packages by
+    Publisher {
+        #[command(subcommand)]
+        action: PublisherAction,
+    },
     /// Show how often each file was downloaded
     Downloads {
         #[arg(long, value_name = "DIR")]
@@ -211,6 +216,34 @@ pub enum TokenAction {
         #[arg(long, value_name = "DIR")]
         root: PathBuf,
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PublisherAction {
+    /// Hand out this key, as one of the catalog's keyrings
+    Add {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        /// The public key, in armour: what `spk sign --public-key-into` wrote
+        key: PathBuf,
+    },
+    /// Show whose keys are handed out
+    List {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
+    /// Print the keys as they are handed out
+    Export {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
+    /// Hand out that key no longer
+    Remove {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        /// The end of its id
+        id: String,
     },
 }
 

@@ -89,7 +89,13 @@ impl Keeper {
     }
 
     /// Builds a package for x86_64 and DSM 7; the name of its file.
+    #[allow(dead_code, reason = "not every test of this package wants one")]
     pub fn builds(&self, name: &str, version: &str) -> String {
+        self.builds_for(Dsm::Seven, name, version)
+    }
+
+    /// The same for another DSM.
+    pub fn builds_for(&self, dsm: Dsm, name: &str, version: &str) -> String {
         let source = self.path("source");
         let write = |path: &str, bytes: &[u8]| {
             let path = source.join(path);
@@ -105,16 +111,18 @@ impl Keeper {
         let manifest = Manifest::parse(&format!(
             "[package]\nname = \"{name}\"\nversion = \"{version}\"\ndisplayname = \"Hello\"\n\
              description = \"Says hello\"\nmaintainer = \"Somebody\"\ntargets = [\"x86_64\"]\n\
-             [dsm]\nbuild = [7]\n[[payload]]\nfrom = \"hello\"\nto = \"share/hello\"\n\
-             [scripts]\nfolder = \"scripts\"\n[icon]\nfile = \"icon.png\"\n"
+             [dsm]\nbuild = [{}]\n[[payload]]\nfrom = \"hello\"\nto = \"share/hello\"\n\
+             [scripts]\nfolder = \"scripts\"\n[icon]\nfile = \"icon.png\"\n",
+            dsm.major()
         ));
         let manifest = manifest.unwrap();
         let sources = Sources { manifest: &manifest, folder: &source, programs: &source };
-        let built = build(&sources, Target::X86_64, &[Dsm::Seven], self.folder.path()).unwrap();
+        let built = build(&sources, Target::X86_64, &[dsm], self.folder.path()).unwrap();
         built[0].path.file_name().unwrap().to_str().unwrap().to_owned()
     }
 
     /// Builds a package and puts it on the shelf of `depot`.
+    #[allow(dead_code, reason = "not every test of this package wants one")]
     pub fn publishes(&self, name: &str, version: &str) {
         let file = self.builds(name, version);
         self.types(&["publish", "--root", "depot", &file]).well();
