@@ -1,6 +1,6 @@
 //! Flags and commands, as typed.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use supervisor_depot::{Channel, Net};
 use supervisor_trust::Role;
@@ -164,6 +164,19 @@ pub struct Serving {
     /// What goes into the log on standard error
     #[arg(long, default_value = "warn", value_parser = ["error", "warn", "info", "debug"])]
     pub log: String,
+    /// How: lines for people, or a JSON document a line
+    #[arg(long, value_name = "FORM", default_value = "text", value_enum)]
+    pub log_format: LogForm,
+    /// A package's wizard wrote its answers into this file: the port in it is listened at
+    #[arg(long, value_name = "FILE")]
+    pub answers: Option<PathBuf>,
+}
+
+/// The form of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogForm {
+    Text,
+    Json,
 }
 
 /// What is believed of another source.

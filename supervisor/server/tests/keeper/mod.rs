@@ -94,8 +94,18 @@ impl Keeper {
         self.builds_for(Dsm::Seven, name, version)
     }
 
+    /// The same with what its one file says.
+    #[allow(dead_code, reason = "not every test of this package wants one")]
+    pub fn builds_with(&self, name: &str, version: &str, content: &[u8]) -> String {
+        self.builds_all(Dsm::Seven, name, version, content)
+    }
+
     /// The same for another DSM.
     pub fn builds_for(&self, dsm: Dsm, name: &str, version: &str) -> String {
+        self.builds_all(dsm, name, version, name.as_bytes())
+    }
+
+    fn builds_all(&self, dsm: Dsm, name: &str, version: &str, content: &[u8]) -> String {
         let source = self.path("source");
         let write = |path: &str, bytes: &[u8]| {
             let path = source.join(path);
@@ -103,7 +113,7 @@ impl Keeper {
             std::fs::write(&path, bytes).unwrap();
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         };
-        write("hello", name.as_bytes());
+        write("hello", content);
         write("icon.png", &spk::icon::plain().encode());
         for script in SCRIPTS {
             write(&format!("scripts/{script}"), b"#!/bin/sh\nexit 0\n");
@@ -129,6 +139,7 @@ impl Keeper {
     }
 
     /// Serves a depot; the flags come after `serve --root ROOT --listen …:0`.
+    #[allow(dead_code, reason = "not every test of this package wants one")]
     pub fn serves(&self, root: &str, flags: &[&str], places: usize) -> Serving {
         let mut command = self.command(&["serve", "--root", root, "--listen", "127.0.0.1:0"]);
         let mut process = command.args(flags).stdout(Stdio::piped()).spawn().unwrap();
