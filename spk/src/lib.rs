@@ -21,7 +21,7 @@ pub mod extract;
 pub mod icon;
 pub mod info;
 pub mod manifest;
-#[cfg(feature = "tool")]
+#[cfg(feature = "openpgp")]
 pub mod openpgp;
 pub mod pages;
 pub mod payload;

@@ -46,13 +46,15 @@ fn outranks(one: &Item, other: &Item) -> Ordering {
 }
 
 /// The answer's bytes.
-pub fn answer(rows: &[&Item], asked: &Asked, base_url: &str) -> Vec<u8> {
+pub fn answer(shelves: &Shelves, asked: &Asked, base_url: &str) -> Vec<u8> {
     let shape = asked.shape();
+    let rows = rows(shelves, asked).into_iter();
     let packages: Vec<Value> =
-        rows.iter().map(|item| row(item, &asked.language, shape, base_url)).collect();
+        rows.map(|item| row(item, &asked.language, shape, base_url)).collect();
+    let keys = || shelves.publishers.iter().map(|key| key.armored()).collect::<Vec<_>>();
     let answer = match shape {
         Shape::List => Value::Array(packages),
-        Shape::PackagesAndKeyrings => json!({"packages": packages, "keyrings": []}),
+        Shape::PackagesAndKeyrings => json!({"packages": packages, "keyrings": keys()}),
         Shape::Packages => json!({"packages": packages}),
     };
     serde_json::to_vec(&answer).unwrap_or_default()
@@ -179,8 +181,7 @@ mod tests {
         ]);
         let answer = |query: &str| {
             let asked = Asked::read(query);
-            let rows = rows(&shelves, &asked);
-            serde_json::from_slice::<Value>(&answer(&rows, &asked, "http://d")).unwrap()
+            serde_json::from_slice::<Value>(&answer(&shelves, &asked, "http://d")).unwrap()
         };
         let on_7 = answer("arch=avoton&build=72806&major=7&package_update_channel=beta");
         assert_eq!(on_7["packages"][0]["version"], "1.1-2");
@@ -214,7 +215,7 @@ mod tests {
     fn no_field_that_hides_rows_is_ever_sent() {
         let shelves = shelves(vec![item("1.0-1", &["noarch"], 7)]);
         let asked = Asked::read("arch=avoton&build=72806&major=7");
-        let answer = answer(&rows(&shelves, &asked), &asked, "http://d");
+        let answer = answer(&shelves, &asked, "http://d");
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         for key in ["model", "type", "price", "beta", "category", "depsers"] {
             assert_eq!(answer["packages"][0].get(key), None, "{key}");

@@ -41,12 +41,13 @@ impl Kind {
 
     /// What a path asks for.
     pub fn of(path: &str) -> Self {
-        match path.trim_start_matches('/').split('/').next() {
-            Some("packages") => Self::Package,
-            Some("icons") => Self::Icon,
-            Some("metadata") => Self::Metadata,
-            Some("web") => Self::Web,
-            Some("publish") => Self::Publish,
+        // A folder by itself is answered as the catalog.
+        match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+            Some(("packages", file)) if !file.is_empty() => Self::Package,
+            Some(("icons", file)) if !file.is_empty() => Self::Icon,
+            Some(("metadata", file)) if !file.is_empty() => Self::Metadata,
+            Some(("publish", file)) if !file.is_empty() => Self::Publish,
+            None if path == "/web" => Self::Web,
             _ => Self::Catalog,
         }
     }

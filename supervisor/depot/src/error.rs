@@ -128,6 +128,20 @@ pub enum DepotError {
         /// What is wrong with it.
         what: String,
     },
+    /// The file is no key with which packages for DSM 5.1 to 6.2 are signed.
+    #[error("{} is no key to hand to boxes: {what}", path.display())]
+    PublisherKey {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        what: &'static str,
+    },
+    /// No publisher's key, or more than one, has an id that ends like that.
+    #[error("no one publisher's key has an id that ends in `{id}`")]
+    NoSuchPublisher {
+        /// What was given.
+        id: String,
+    },
     /// The base URL is not one.
     #[error("`{url}` cannot be the depot's address")]
     BaseUrl {
@@ -254,8 +268,20 @@ impl DepotError {
             }
             Self::Gap { gap } => gap_remedy(gap),
             Self::Trust(cause) => cause.remedy().to_owned(),
+            Self::PublisherKey { .. } | Self::NoSuchPublisher { .. } => self.publisher_remedy(),
             Self::NoDice(_) | Self::Listen(_) => return None,
         })
+    }
+
+    fn publisher_remedy(&self) -> String {
+        match self {
+            Self::NoSuchPublisher { .. } => "See `depot publisher list`.",
+            _ => {
+                "Export the public half of one RSA key: `gpg --armor --export NAME > public.asc`, \
+                 or `spk sign --public-key-into public.asc`."
+            }
+        }
+        .to_owned()
     }
 
     pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

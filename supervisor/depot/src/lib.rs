@@ -40,6 +40,7 @@ mod origin;
 mod page;
 mod place;
 mod publish;
+mod publisher_key;
 mod replica;
 mod rotation;
 mod server;
@@ -59,6 +60,7 @@ pub use origin::{Net, Proxies};
 pub use publish::{
     Delivery, Published, init, keys, promote, publish, publish_all, renew, shelves, withdraw,
 };
+pub use publisher_key::{PublisherKey, add_publisher, publishers, remove_publisher};
 pub use replica::{CURRENT, CURRENT_BYTES_MAX, Current, Piece, Replica, outgoing};
 pub use rotation::{
     Changed, Dice, KeyChange, Means, change_keys, days_left, make_spare, plan, publish_spare,

@@ -174,7 +174,7 @@ pub fn withdraw(
     version: &str,
     now: UnixSeconds,
 ) -> Result<usize, DepotError> {
-    on_shelves(root, now, |shelves| shelves.withdraw(package, version))
+    on_shelves(root, &Reason::Shelves, now, |shelves| shelves.withdraw(package, version))
 }
 
 /// Brings every file of a version from one channel to another; how many there were.
@@ -185,12 +185,13 @@ pub fn promote(
     to: Channel,
     now: UnixSeconds,
 ) -> Result<usize, DepotError> {
-    on_shelves(root, now, |shelves| shelves.promote(package, version, to))
+    on_shelves(root, &Reason::Shelves, now, |shelves| shelves.promote(package, version, to))
 }
 
-/// Changes what is on the shelves, and signs it if anything changed; how many files that were.
-fn on_shelves(
+/// Changes what is on the shelves, and signs it if anything changed; how many things that were.
+pub(crate) fn on_shelves(
     root: &Path,
+    reason: &Reason,
     now: UnixSeconds,
     work: impl FnOnce(&mut Shelves) -> Result<usize, DepotError>,
 ) -> Result<usize, DepotError> {
@@ -201,7 +202,7 @@ fn on_shelves(
     let mut shelves = before.shelves.clone();
     let count = work(&mut shelves)?;
     if count > 0 {
-        change(&place, &Keyring::of(&place)?, &before, shelves, &Reason::Shelves, now)?;
+        change(&place, &Keyring::of(&place)?, &before, shelves, reason, now)?;
     }
     Ok(count)
 }

@@ -10,7 +10,9 @@
 //! ```
 //!
 //! Whatever else is asked for is answered as the catalog: a source's address may have any path,
-//! and an answer that is no list makes Package Center say "invalid location".
+//! and an answer that is no list makes Package Center say "invalid location". A file that is not
+//! there is 404 without a byte: an empty list in its place would be taken for the file. What is
+//! not asked as a NAS asks is refused with a status alone; nothing is ever answered with a page.
 //!
 //! The tree is read whole when the link `current` has changed, so an answer is never put together
 //! from two trees. Answers are made once for each sort of question and handed out again.
@@ -32,6 +34,7 @@ use crate::upload::Upload;
 use axum::Extension;
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::Next;
@@ -238,10 +241,10 @@ fn checked_base_url(url: &str) -> Result<String, DepotError> {
 
 fn router(depot: Arc<Depot>) -> Router {
     Router::new()
-        .route("/packages/{file}", get(package))
-        .route("/icons/{file}", get(icon))
-        .route("/metadata/{file}", get(metadata))
-        .route("/web", get(web))
+        .route("/packages/{*file}", get(package))
+        .route("/icons/{*file}", get(icon))
+        .route("/metadata/{*file}", get(metadata))
+        .route("/web", any(web))
         .route("/publish/{sha256}", any(publish))
         .fallback(catalog_page)
         .layer(axum::middleware::from_fn_with_state(depot.clone(), watch))
@@ -258,7 +261,7 @@ async fn watch(
     let asker = depot.settings.proxies.asker(peer, request.headers());
     if !depot.limits.allow(asker, Instant::now()) {
         depot.counts.refused();
-        let mut response = plain(StatusCode::TOO_MANY_REQUESTS);
+        let mut response = bare(StatusCode::TOO_MANY_REQUESTS);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
         return response;
     }
@@ -312,7 +315,7 @@ async fn catalog_page(
     let base_url = depot.base_url(peer, &head.headers);
     if head.method == Method::POST {
         if hyper::body::Body::size_hint(&body).lower() > QUERY_BYTES_MAX as u64 {
-            return plain(StatusCode::PAYLOAD_TOO_LARGE);
+            return bare(StatusCode::PAYLOAD_TOO_LARGE);
         }
         let form = Limited::new(body, QUERY_BYTES_MAX).collect();
         match tokio::time::timeout(FORM_WAIT_MAX, form).await {
@@ -322,11 +325,11 @@ async fn catalog_page(
                 // Conditions and ranges are for what a GET names.
                 head.headers.clear();
             }
-            Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE),
-            Err(_) => return plain(StatusCode::REQUEST_TIMEOUT),
+            Ok(Err(_)) => return bare(StatusCode::PAYLOAD_TOO_LARGE),
+            Err(_) => return bare(StatusCode::REQUEST_TIMEOUT),
         }
     } else if !matches!(head.method, Method::GET | Method::HEAD) {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
+        let mut response = bare(StatusCode::METHOD_NOT_ALLOWED);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
         return response;
     }
@@ -348,8 +351,7 @@ impl Served {
             return answer.clone();
         }
         let (asked, base_url) = &question;
-        let rows = catalog::rows(&self.shelf.shelves, asked);
-        let bytes = Bytes::from(catalog::answer(&rows, asked, base_url));
+        let bytes = Bytes::from(catalog::answer(&self.shelf.shelves, asked, base_url));
         let sha256 = hex::encode(Sha256::digest(&bytes)).into();
         let answer = Answer { bytes, sha256 };
         // What a kept answer costs beyond its bytes: the question and its place in the table.
@@ -374,13 +376,13 @@ impl Served {
 
 async fn package(
     State(depot): State<Arc<Depot>>,
-    UrlPath(file): UrlPath<String>,
+    name: Named,
     method: Method,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let served = depot.served();
+    let (served, file) = (depot.served(), file_name(name));
     let Some(item) = served.item(&file).or_else(|| served.item(&decoded(&file))) else {
-        return plain(StatusCode::NOT_FOUND);
+        return bare(StatusCode::NOT_FOUND);
     };
     let path = depot.place.file(&item.sha256);
     let media_type = "application/octet-stream";
@@ -393,17 +395,17 @@ async fn package(
 
 async fn icon(
     State(depot): State<Arc<Depot>>,
-    UrlPath(file): UrlPath<String>,
+    name: Named,
     method: Method,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let served = depot.served();
+    let (served, file) = (depot.served(), file_name(name));
     let known = file.strip_suffix(".png").and_then(|sha256| {
         let items = served.shelf.shelves.offered();
         let mut icons = items.flat_map(|item| [&item.icon, &item.icon_256]);
         icons.find_map(|icon| icon.as_ref().filter(|icon| *icon == sha256))
     });
-    let Some(sha256) = known else { return plain(StatusCode::NOT_FOUND) };
+    let Some(sha256) = known else { return bare(StatusCode::NOT_FOUND) };
     file_of(&method, &headers, "image/png", sha256, &depot.place.icon(sha256)).await
 }
 
@@ -422,12 +424,12 @@ async fn file_of(
 
 async fn metadata(
     State(depot): State<Arc<Depot>>,
-    UrlPath(file): UrlPath<String>,
+    name: Named,
     method: Method,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let served = depot.served();
-    let Some(name) = served.shelf.metadata.get(&file) else { return plain(StatusCode::NOT_FOUND) };
+    let (served, file) = (depot.served(), file_name(name));
+    let Some(name) = served.shelf.metadata.get(&file) else { return bare(StatusCode::NOT_FOUND) };
     let content = Content {
         media_type: "application/json",
         // A file of a tree is never changed.
@@ -482,12 +484,13 @@ async fn metrics_page(State(depot): State<Arc<Depot>>) -> Response<Body> {
     response
 }
 
-async fn web(
-    State(depot): State<Arc<Depot>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-) -> Response<Body> {
-    let page = page(&depot.served().shelf.shelves, &depot.base_url(peer, &headers));
+/// The page, but for a NAS whose owner gave it the page's address as the source's.
+async fn web(depot: State<Arc<Depot>>, peer: Extension<Peer>, request: Request) -> Response<Body> {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if request.uri().query().is_some() || !is_read {
+        return catalog_page(depot, peer, request).await;
+    }
+    let page = page(&depot.served().shelf.shelves, &depot.base_url(peer.0, request.headers()));
     let mut response = Response::new(Body::from(page));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -499,19 +502,25 @@ async fn web(
 async fn handed_out(method: &Method, headers: &HeaderMap, content: Content<'_>) -> Response<Body> {
     match hand_out(method, headers, content).await {
         Ok(response) => response,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => plain(StatusCode::NOT_FOUND),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bare(StatusCode::NOT_FOUND),
         Err(error) => {
             tracing::error!(%error, "a published file cannot be read");
-            plain(StatusCode::INTERNAL_SERVER_ERROR)
+            bare(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
 }
 
-fn plain(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::from(format!("{status}\n")));
+/// What stands behind the folder in an address; an address that is no text names nothing.
+type Named = Result<UrlPath<String>, PathRejection>;
+
+fn file_name(named: Named) -> String {
+    named.map(|UrlPath(file)| file).unwrap_or_default()
+}
+
+/// A status, and nothing that Package Center could take for a list, or a client for a file.
+fn bare(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, text);
     response
 }
 

@@ -3,6 +3,7 @@
 //! Pure: a package is already read, the file is elsewhere.
 
 use crate::error::DepotError;
+use crate::publisher_key::PublisherKey;
 use serde::{Deserialize, Serialize};
 use spk::version::Version;
 use std::cmp::Ordering;
@@ -107,11 +108,14 @@ pub struct Shelves {
     format: u32,
     /// The packages in the order in which they came.
     pub items: Vec<Item>,
+    /// The keys that signed packages for DSM 5.1 to 6.2, handed out with the catalog.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publishers: Vec<PublisherKey>,
 }
 
 impl Default for Shelves {
     fn default() -> Self {
-        Self { format: FORMAT, items: Vec::new() }
+        Self { format: FORMAT, items: Vec::new(), publishers: Vec::new() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Flags and commands, as typed.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use supervisor_depot::{Channel, Net};
 use supervisor_trust::Role;
@@ -86,6 +86,11 @@ pub enum DepotAction {
         #[command(subcommand)]
         action: TokenAction,
     },
+    /// Whose OpenPGP keys boxes with DSM 5.1 to 6.2 are handed to believe packages by
+    Publisher {
+        #[command(subcommand)]
+        action: PublisherAction,
+    },
     /// Show how often each file was downloaded
     Downloads {
         #[arg(long, value_name = "DIR")]
@@ -159,6 +164,19 @@ pub struct Serving {
     /// What goes into the log on standard error
     #[arg(long, default_value = "warn", value_parser = ["error", "warn", "info", "debug"])]
     pub log: String,
+    /// How: lines for people, or a JSON document a line
+    #[arg(long, value_name = "FORM", default_value = "text", value_enum)]
+    pub log_format: LogForm,
+    /// A package's wizard wrote its answers into this file: the port in it is listened at
+    #[arg(long, value_name = "FILE")]
+    pub answers: Option<PathBuf>,
+}
+
+/// The form of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogForm {
+    Text,
+    Json,
 }
 
 /// What is believed of another source.
@@ -211,6 +229,34 @@ pub enum TokenAction {
         #[arg(long, value_name = "DIR")]
         root: PathBuf,
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PublisherAction {
+    /// Hand out this key, as one of the catalog's keyrings
+    Add {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        /// The public key, in armour: what `spk sign --public-key-into` wrote
+        key: PathBuf,
+    },
+    /// Show whose keys are handed out
+    List {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
+    /// Print the keys as they are handed out
+    Export {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
+    /// Hand out that key no longer
+    Remove {
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        /// The end of its id
+        id: String,
     },
 }
 

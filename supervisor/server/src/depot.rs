@@ -1,6 +1,6 @@
 //! Each command: the depot's library with flags in front of it.
 
-use crate::command_line::{DepotAction, TokenAction};
+use crate::command_line::{DepotAction, PublisherAction, TokenAction};
 use crate::problem::{Problem, Result};
 use crate::store::{AccessKey, Store};
 use crate::{depot_keys, far, network, plain_source, serving};
@@ -73,6 +73,7 @@ pub fn run(action: DepotAction, key: &AccessKey) -> Result<()> {
             Ok(())
         }
         DepotAction::Token { action } => token(action),
+        DepotAction::Publisher { action } => publisher(action),
         DepotAction::Downloads { root } => {
             for (file, count) in supervisor_depot::downloads(&root) {
                 println!("{count:>10} {file}");
@@ -111,6 +112,29 @@ fn token(action: TokenAction) -> Result<()> {
             }
         }
         TokenAction::Remove { root, name } => supervisor_depot::remove_token(&root, &name)?,
+    }
+    Ok(())
+}
+
+fn publisher(action: PublisherAction) -> Result<()> {
+    match action {
+        PublisherAction::Add { root, key } => {
+            let key = supervisor_depot::add_publisher(&root, &key, clock())?;
+            println!("boxes with DSM 5.1 to 6.2 are handed {} ({})", key.id, key.user);
+        }
+        PublisherAction::List { root } => {
+            for key in supervisor_depot::publishers(&root)? {
+                println!("{} ({})", key.id, key.user);
+            }
+        }
+        PublisherAction::Export { root } => {
+            for key in supervisor_depot::publishers(&root)? {
+                print!("{}", key.armored());
+            }
+        }
+        PublisherAction::Remove { root, id } => {
+            supervisor_depot::remove_publisher(&root, &id, clock())?;
+        }
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod command_line;
 mod depot;
 mod depot_keys;
 mod far;
+mod log;
 mod mail;
 mod network;
 mod plain_source;

@@ -4,20 +4,21 @@ use crate::command_line::Serving;
 use crate::depot::clock;
 use crate::problem::{Problem, Result};
 use crate::store::{self, AccessKey, Store};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 use supervisor_depot::{Certificates, Door, Proxies, Replica, ServeSettings};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The wizard's question for the port, as in the package that runs a depot on a NAS.
+const PORT_KEY: &str = "wizard_port";
+/// A longer file of answers is cut off, and then understood no more.
+const ANSWERS_BYTES_MAX: u64 = 1 << 20;
+
 /// Serves the depot until it is asked to stop.
 pub fn serve(serving: Serving, key: &AccessKey) -> Result<()> {
-    let level = serving.log.parse().unwrap_or(tracing_subscriber::filter::LevelFilter::WARN);
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    crate::log::begin(&serving.log, serving.log_format);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -34,7 +35,11 @@ async fn open(mut serving: Serving, key: &AccessKey) -> Result<()> {
         (Some(chain), Some(key)) => Some(Arc::new(Certificates::read(chain, key)?)),
         _ => None,
     };
-    let plain = listen(&serving.listen, "http", "--listen").await?;
+    let place = match &serving.answers {
+        Some(file) => answered(&serving.listen, file)?,
+        None => serving.listen.clone(),
+    };
+    let plain = listen(&place, "http", "--listen").await?;
     let mut doors = vec![Door { listener: plain, tls: None }];
     if let (Some(address), Some(certificates)) = (&serving.listen_tls, &certificates) {
         let listener = listen(address, "https", "--listen-tls").await?;
@@ -102,6 +107,32 @@ async fn exchange(serving: &mut Serving, key: &AccessKey) -> Result<Exchange> {
     }
 }
 
+/// The address with the port the wizard was told, if it was told one.
+fn answered(address: &str, file: &Path) -> Result<String> {
+    let answers = match std::fs::File::open(file) {
+        Ok(answers) => answers,
+        // A silent installation asks nothing.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(address.to_owned()),
+        Err(error) => {
+            return Err(Problem::new(format!("cannot read {}", file.display())).because(error));
+        }
+    };
+    let mut text = String::new();
+    let read = answers.take(ANSWERS_BYTES_MAX).read_to_string(&mut text);
+    let said: Option<serde_json::Value> = read.ok().and_then(|_| serde_json::from_str(&text).ok());
+    let port = said.as_ref().and_then(|said| said.get(PORT_KEY)).and_then(|port| port.as_str());
+    match (port.filter(|port| !port.is_empty()), address.rsplit_once(':')) {
+        (None, _) => Ok(address.to_owned()),
+        (Some(port), Some((host, _))) if port.parse::<u16>().is_ok() => {
+            Ok(format!("{host}:{port}"))
+        }
+        (Some(port), _) => {
+            Err(Problem::new(format!("`{port:.20}` in {} is no port", file.display()))
+                .remedy("install the package again, and name a port from 1024 to 65535"))
+        }
+    }
+}
+
 async fn listen(address: &str, scheme: &str, flag: &str) -> Result<TcpListener> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Problem::new(format!("cannot listen on {address}"))
@@ -125,8 +156,8 @@ async fn read_again(certificates: Option<Arc<Certificates>>) {
     };
     while hangup.recv().await.is_some() {
         match certificates.as_ref().map(|certificates| certificates.reload()) {
-            Some(Err(error)) => eprintln!("holdfast-depot: the old certificate stays: {error}"),
-            Some(Ok(())) => eprintln!("holdfast-depot: the certificate was read again"),
+            Some(Err(error)) => tracing::warn!(%error, "the old certificate stays"),
+            Some(Ok(())) => tracing::info!("the certificate was read again"),
             None => {}
         }
     }

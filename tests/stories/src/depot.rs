@@ -105,7 +105,7 @@ impl Depot {
 }
 
 /// A program without its symbols, which lies beside it and is made anew when it was.
-fn stripped(name: &str) -> PathBuf {
+pub fn stripped(name: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _mine = ONE_AT_A_TIME.lock();
     let built = program(name);

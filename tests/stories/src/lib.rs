@@ -15,7 +15,7 @@ mod meddler;
 mod month;
 mod our_box;
 
-pub use depot::Depot;
+pub use depot::{Depot, stripped};
 pub use meddler::Meddler;
 pub use month::Month;
 pub use our_box::{OurBox, PACKAGE, folder_for_everybody, nothing_was_sent_again, packs};

@@ -2,7 +2,6 @@
 //! downloaders that stop and go on, and by people who mean no good.
 
 use super::*;
-use crate::asked::Shape;
 use crate::shelves::Channel;
 use crate::stage::{Recipe, Server, Stage, TODAY};
 use md5::Md5;
@@ -37,111 +36,6 @@ fn rows(list: &Value) -> Vec<String> {
         format!("{} {}", row["package"].as_str().unwrap(), row["version"].as_str().unwrap())
     };
     list.as_array().unwrap().iter().map(row).collect()
-}
-
-/// Requests as they were recorded from NAS, and what they must be answered.
-const RECORDED: [(&str, &str, &str, Shape, &[&str]); 9] = [
-    (
-        "DSM 4.1",
-        "GET",
-        "language=enu&timezone=Brussels&unique=synology_cedarview_412&arch=cedarview&major=4\
-         &minor=1&build=2636&package_update_channel=stable",
-        Shape::List,
-        &[],
-    ),
-    (
-        "DSM 5.0",
-        "POST",
-        "language=enu&timezone=Brussels&unique=synology_88f6281_212j&arch=88f6281&major=5&minor=0\
-         &build=4493&package_update_channel=stable",
-        Shape::List,
-        &[],
-    ),
-    (
-        "DSM 5.2, older than what the package asks for",
-        "POST",
-        "package_update_channel=stable&unique=synology_armada370_213j&build=5022&language=enu\
-         &major=5&arch=armada370&minor=1&timezone=Taipei&ds_sn=1234567890",
-        Shape::PackagesAndKeyrings,
-        &[],
-    ),
-    (
-        "DSM 5.2",
-        "POST",
-        "package_update_channel=stable&unique=synology_88f6281_212j&build=5967&language=enu\
-         &major=5&arch=88f6281&minor=2&timezone=Taipei&ds_sn=1234567890",
-        Shape::PackagesAndKeyrings,
-        &["hello 0.9.0-1"],
-    ),
-    (
-        "DSM 6.1, betas wanted",
-        "GET",
-        "package_update_channel=beta&unique=synology_armada38x_ds216j&build=15284&language=enu\
-         &major=6&micro=7&arch=armada38x&minor=1&timezone=Amsterdam&nano=0",
-        Shape::PackagesAndKeyrings,
-        &["hello 1.1.0-4"],
-    ),
-    (
-        "DSM 6.2 with its odd micro",
-        "GET",
-        "package_update_channel=stable&unique=synology_apollolake_918%2B&build=25556&language=ger\
-         &major=6&micro=6.2&arch=apollolake&minor=2&timezone=Amsterdam&nano=5",
-        Shape::PackagesAndKeyrings,
-        &["hello 1.0.0-3"],
-    ),
-    (
-        "DSM 7.0",
-        "GET",
-        "language=enu&timezone=Amsterdam&unique=synology_alpine_ds1515&arch=alpine&major=7\
-         &minor=0&micro=1&build=42218&package_update_channel=stable",
-        Shape::Packages,
-        &["hello 1.0.0-2", "notes 2.0-1"],
-    ),
-    (
-        "DSM 7.3",
-        "POST",
-        "arch=geminilakenk&major=7&minor=3&micro=2&build=86009&language=enu\
-         &unique=synology_geminilakenk_DS923%2B&timezone=Australia%2FSydney\
-         &package_update_channel=stable",
-        Shape::Packages,
-        &["hello 1.0.0-2", "notes 2.0-1"],
-    ),
-    (
-        "DSM 7.2 on a platform nobody here has heard of",
-        "GET",
-        "arch=zen9&major=7&minor=2&build=72806&language=enu&package_update_channel=stable",
-        Shape::Packages,
-        &["notes 2.0-1"],
-    ),
-];
-
-#[test]
-fn every_recorded_request_is_answered_with_the_rows_and_in_the_form_of_its_dsm() {
-    let stage = stage();
-    let server = stage.serve(None);
-    for (who, method, parameters, shape, expected) in RECORDED {
-        for method in [method, "GET", "POST"] {
-            let answer = match method {
-                "GET" => server.get(&format!("/?{parameters}")),
-                _ => {
-                    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
-                    server.ask("POST", "/", form, parameters)
-                }
-            };
-            assert_eq!(answer.status, 200, "{who}");
-            assert_eq!(answer.headers["content-type"], "application/json", "{who}");
-            let answer = answer.json();
-            let list = match shape {
-                Shape::List => &answer,
-                _ => &answer["packages"],
-            };
-            assert_eq!(rows(list), expected, "{who} by {method}");
-            let keyrings =
-                answer.get("keyrings").map(|keyrings| keyrings.as_array().unwrap().len());
-            let has_keyrings = shape == Shape::PackagesAndKeyrings;
-            assert_eq!(keyrings, has_keyrings.then_some(0), "{who}");
-        }
-    }
 }
 
 #[test]
@@ -316,44 +210,44 @@ fn tuf_clients_find_packages_under_their_hash_and_metadata_by_version() {
     assert_eq!(targets[&item.file.replace("-1-dsm7", "-2-dsm7")].hash.to_hex().len(), 64);
 }
 
+/// Files that are not there, whoever asks for them and however.
+const NO_FILES: [&str; 16] = [
+    "/packages/notes-2.0-1-dsm7-noarch.spk",
+    "/packages/nothing.spk?arch=avoton&major=7&build=72806",
+    "/packages/a/b/c",
+    "/packages/..%2fkeys%2froot.key",
+    "/packages/../keys/root.key",
+    "/packages/%2e%2e/keys/root.key",
+    "/packages/%00",
+    "/packages/%ff%fe",
+    "/icons/..%2f..%2fkeys%2froot.key",
+    "/icons/.png",
+    "/icons/nothing",
+    "/icons/%ff.png",
+    "/metadata/..%2fshelves.json",
+    "/metadata/9.root.json",
+    "/metadata/sub/root.json",
+    "/metadata/%ff",
+];
+
 #[test]
-fn what_is_not_on_the_shelves_cannot_be_had() {
+fn a_file_that_is_not_there_is_404_without_a_byte_and_never_a_page() {
     let stage = stage();
     let server = stage.serve(None);
     crate::withdraw(&stage.depot(), "notes", "2.0-1", TODAY).unwrap();
-    for path in [
-        "/packages/notes-2.0-1-dsm7-noarch.spk",
-        "/packages/..%2fkeys%2froot.key",
-        "/packages/../keys/root.key",
-        "/packages/%2e%2e/keys/root.key",
-        "/icons/..%2f..%2fkeys%2froot.key",
-        "/icons/.png",
-        "/metadata/..%2fshelves.json",
-        "/packages/%00",
-        "/packages/%ff%fe",
-    ] {
-        let answer = server.get(path);
-        let is_empty_list = answer.body == br#"{"packages":[]}"#;
-        assert!([400, 404].contains(&answer.status) || is_empty_list, "{path}: {answer:?}");
+    let browser = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    for path in NO_FILES {
+        for (method, headers) in [("GET", ""), ("GET", browser), ("HEAD", "")] {
+            let answer = server.ask(method, path, headers, "");
+            assert_eq!((answer.status, answer.body.len()), (404, 0), "{method} {path}");
+            assert_eq!(answer.headers.get("content-type"), None, "{method} {path}");
+        }
     }
-    // A source's address may have any path: the answer is a list, which here has nothing on it.
-    for path in [
-        "/packages/",
-        "/keys/root.key",
-        "/shelves.json",
-        "/tokens.json",
-        "/index.html",
-        "//",
-        "/a/b/",
-    ] {
-        let answer = server.get(path);
-        assert_eq!(answer.body, br#"{"packages":[]}"#, "{path}");
-    }
-    let nas = "/any/path?arch=avoton&major=7&build=72806";
-    assert_eq!(rows(&server.get(nas).json()["packages"]), ["hello 1.0.0-2"]);
     for method in ["PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"] {
-        assert_eq!(server.ask(method, "/", "", "").status, 405, "{method}");
-        assert_eq!(server.ask(method, "/metadata/root.json", "", "").status, 405, "{method}");
+        for path in ["/", "/web", "/metadata/root.json", "/packages/nothing.spk"] {
+            let answer = server.ask(method, path, "", "");
+            assert_eq!((answer.status, answer.body.len()), (405, 0), "{method} {path}");
+        }
     }
 }
 
@@ -453,3 +347,5 @@ fn however_many_different_questions_come_the_answers_kept_stay_within_bounds() {
     let answers = locked(&served.answers);
     assert!(answers.by_question.len() < 10_000);
 }
+
+mod recorded;

@@ -89,7 +89,23 @@ impl Keeper {
     }
 
     /// Builds a package for x86_64 and DSM 7; the name of its file.
+    #[allow(dead_code, reason = "not every test of this package wants one")]
     pub fn builds(&self, name: &str, version: &str) -> String {
+        self.builds_for(Dsm::Seven, name, version)
+    }
+
+    /// The same with what its one file says.
+    #[allow(dead_code, reason = "not every test of this package wants one")]
+    pub fn builds_with(&self, name: &str, version: &str, content: &[u8]) -> String {
+        self.builds_all(Dsm::Seven, name, version, content)
+    }
+
+    /// The same for another DSM.
+    pub fn builds_for(&self, dsm: Dsm, name: &str, version: &str) -> String {
+        self.builds_all(dsm, name, version, name.as_bytes())
+    }
+
+    fn builds_all(&self, dsm: Dsm, name: &str, version: &str, content: &[u8]) -> String {
         let source = self.path("source");
         let write = |path: &str, bytes: &[u8]| {
             let path = source.join(path);
@@ -97,7 +113,7 @@ impl Keeper {
             std::fs::write(&path, bytes).unwrap();
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         };
-        write("hello", name.as_bytes());
+        write("hello", content);
         write("icon.png", &spk::icon::plain().encode());
         for script in SCRIPTS {
             write(&format!("scripts/{script}"), b"#!/bin/sh\nexit 0\n");
@@ -105,22 +121,25 @@ impl Keeper {
         let manifest = Manifest::parse(&format!(
             "[package]\nname = \"{name}\"\nversion = \"{version}\"\ndisplayname = \"Hello\"\n\
              description = \"Says hello\"\nmaintainer = \"Somebody\"\ntargets = [\"x86_64\"]\n\
-             [dsm]\nbuild = [7]\n[[payload]]\nfrom = \"hello\"\nto = \"share/hello\"\n\
-             [scripts]\nfolder = \"scripts\"\n[icon]\nfile = \"icon.png\"\n"
+             [dsm]\nbuild = [{}]\n[[payload]]\nfrom = \"hello\"\nto = \"share/hello\"\n\
+             [scripts]\nfolder = \"scripts\"\n[icon]\nfile = \"icon.png\"\n",
+            dsm.major()
         ));
         let manifest = manifest.unwrap();
         let sources = Sources { manifest: &manifest, folder: &source, programs: &source };
-        let built = build(&sources, Target::X86_64, &[Dsm::Seven], self.folder.path()).unwrap();
+        let built = build(&sources, Target::X86_64, &[dsm], self.folder.path()).unwrap();
         built[0].path.file_name().unwrap().to_str().unwrap().to_owned()
     }
 
     /// Builds a package and puts it on the shelf of `depot`.
+    #[allow(dead_code, reason = "not every test of this package wants one")]
     pub fn publishes(&self, name: &str, version: &str) {
         let file = self.builds(name, version);
         self.types(&["publish", "--root", "depot", &file]).well();
     }
 
     /// Serves a depot; the flags come after `serve --root ROOT --listen …:0`.
+    #[allow(dead_code, reason = "not every test of this package wants one")]
     pub fn serves(&self, root: &str, flags: &[&str], places: usize) -> Serving {
         let mut command = self.command(&["serve", "--root", root, "--listen", "127.0.0.1:0"]);
         let mut process = command.args(flags).stdout(Stdio::piped()).spawn().unwrap();
