@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] |
+//! | `GET /v1/alive` | `{}`, at once: no disk and no line is asked for it |
 //! | `POST /v1/destinations` [`AddDestination`] | [`DestinationState`] |
 //! | `DELETE /v1/destinations/NAME` | `{}` |
 //! | `POST /v1/sets` [`AddSet`] | `{}` |

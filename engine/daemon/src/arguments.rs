@@ -86,7 +86,11 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum OverHome {
     /// What the daemon is doing, and how each backup set stands
-    Status,
+    Status {
+        /// Only whether it answers; no disk and no line is asked for it
+        #[arg(long)]
+        alive: bool,
+    },
     /// Backup sets: what to protect, and where to
     #[command(subcommand)]
     Set(SetCommand),

@@ -99,6 +99,30 @@ impl Home {
         settings.write(&self.layout.settings())
     }
 
+    /// The sets whose last run did not come to a good end, by name.
+    pub fn unfinished(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.unfinished_folder()).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
+    /// A run of a set begins. A full disk must not hinder it, so that nothing is said of one.
+    pub fn note_unfinished(&self, set: &str) {
+        let folder = self.unfinished_folder();
+        let _ = private_folder(&folder).map(|()| File::create(folder.join(set)));
+    }
+
+    /// It came to a good end, or there is no such set any more.
+    pub fn note_finished(&self, set: &str) {
+        let _ = fs::remove_file(self.unfinished_folder().join(set));
+    }
+
+    fn unfinished_folder(&self) -> PathBuf {
+        self.layout.home().join("unfinished")
+    }
+
     /// The file of a destination's password; the name was checked when the destination was added.
     pub fn password_file(&self, destination: &str) -> PathBuf {
         self.layout.secrets().join(destination)
@@ -159,6 +183,18 @@ mod tests {
         fs::write(layout.identity(), "guid=7\n").unwrap();
         assert_eq!(home.identity().unwrap_err().exit_code(), exit::CONFIGURATION);
         assert_eq!(fs::read_to_string(layout.identity()).unwrap(), "guid=7\n");
+    }
+
+    #[test]
+    fn what_was_begun_is_known_until_it_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::take(Layout::below(folder.path())).unwrap();
+        assert!(home.unfinished().is_empty());
+        home.note_unfinished("photos");
+        home.note_unfinished("letters");
+        assert_eq!(home.unfinished(), ["letters", "photos"]);
+        home.note_finished("letters");
+        assert_eq!(home.unfinished(), ["photos"]);
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! Runs of backup sets: one at a time for each set, each on a thread of its own.
+//!
+//! A run that did not come to a good end, because the daemon was stopped or killed, the power
+//! failed or the disk was away, begins again when the daemon starts. So a box that is on for four
+//! hours a night goes on night after night, and nobody has to ask it to.
 
 use crate::adoption::{guid_tag, set_tag};
 use crate::daemon::Daemon;
@@ -8,6 +12,7 @@ use crate::settings::BackupSet;
 use engine_contract::control::{Ended, Progress, RunSummary, UNREADABLE_MAX};
 use engine_transfer::{BackupOutcome, BackupRequest, Cancel, Event, ParentChoice};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -17,6 +22,7 @@ use tokio::sync::watch;
 #[derive(Default)]
 pub struct Jobs {
     by_set: Mutex<BTreeMap<String, Job>>,
+    is_stopping: AtomicBool,
 }
 
 struct Job {
@@ -43,6 +49,9 @@ impl Jobs {
     ) -> Result<watch::Receiver<Progress>, Failure> {
         let set = daemon.known().settings.set(name)?.clone();
         let mut by_set = self.by_set();
+        if self.is_stopping.load(Ordering::SeqCst) {
+            return Err(Failure::new("the daemon is stopping").remedy("start it again first"));
+        }
         if by_set.get(name).is_some_and(|job| !job.progress.borrow().is_over()) {
             return Err(Failure::new(format!("backup set `{name}` is being backed up already"))
                 .remedy("`holdfast status` tells how far it is")
@@ -71,9 +80,24 @@ impl Jobs {
         Ok(receiver)
     }
 
+    /// Begins again, one after the other, what did not come to a good end before.
+    pub fn go_on(&self, daemon: &Arc<Daemon>) {
+        for set in daemon.home.unfinished() {
+            if daemon.known().settings.set(&set).is_err() {
+                daemon.home.note_finished(&set);
+                continue;
+            }
+            let Ok(mut progress) = self.start(daemon, &set) else { continue };
+            daemon.log(&format!("the last backup of set {set} was not finished and goes on"));
+            let is_over = progress.wait_for(Progress::is_over);
+            let _ = tokio::runtime::Handle::current().block_on(is_over);
+        }
+    }
+
     /// Stops what runs, and waits for it: what was stored so far stays of use.
     pub fn stop_all(&self) {
         let mut by_set = self.by_set();
+        self.is_stopping.store(true, Ordering::SeqCst);
         for job in by_set.values() {
             job.cancel.cancel();
         }
@@ -90,10 +114,12 @@ impl Jobs {
 /// One run, from the first look at the source to the last line of the log.
 fn run(daemon: &Daemon, set: &BackupSet, progress: &watch::Sender<Progress>, cancel: &Cancel) {
     daemon.log(&format!("backup of set {} began", set.name));
+    daemon.home.note_unfinished(&set.name);
     let begun = Instant::now();
     let ended = match back_up(daemon, set, progress, cancel) {
         Ok(outcome) => {
             let summary = summary(&outcome, begun);
+            daemon.home.note_finished(&set.name);
             daemon.log(&format!(
                 "backup of set {} complete: snapshot {}, {} new, {} changed, {} unmodified files, \
                  {} could not be read, {} bytes stored",

@@ -23,7 +23,11 @@ type Nothing = Map<String, Value>;
 pub fn run(world: &World, command: OverHome) -> Result<ExitCode, Failure> {
     let client = ControlClient::of(&world.layout()?)?;
     match command {
-        OverHome::Status => show_status(world, &client),
+        OverHome::Status { alive: true } => {
+            let _: Nothing = client.ask(Method::GET, "/v1/alive", &())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        OverHome::Status { alive: false } => show_status(world, &client),
         OverHome::Guid => {
             let status: Status = client.ask(Method::GET, "/v1/status", &())?;
             say(world, &status.guid, || status.guid.to_string());

@@ -67,7 +67,10 @@ async fn serve(world: &World, server: &Arc<Server>) -> Result<(), Failure> {
     daemon.log(&format!("holdfast {} started", env!("CARGO_PKG_VERSION")));
     crate::readiness::announce(world.ready_descriptor)?;
     let answered = Arc::clone(server);
-    tokio::task::spawn_blocking(move || wizard::follow(&answered.daemon, &answered.jobs));
+    tokio::task::spawn_blocking(move || {
+        wizard::follow(&answered.daemon, &answered.jobs);
+        answered.jobs.go_on(&answered.daemon);
+    });
     let router = router(Arc::clone(server));
     tokio::select! {
         served = async { axum::serve(listener, router).await } => served.map_err(failed)?,
@@ -82,6 +85,7 @@ async fn serve(world: &World, server: &Arc<Server>) -> Result<(), Failure> {
 fn router(server: Arc<Server>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/alive", get(alive))
         .route("/v1/destinations", post(add_destination))
         .route("/v1/destinations/{name}", delete(remove_destination))
         .route("/v1/sets", post(add_set))
@@ -115,6 +119,13 @@ async fn apart<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Failure::new("the daemon failed while working on it").because(error))?
+}
+
+/// Whoever watches the daemon asks this. It needs the event loop and the settings, as every request
+/// does, and no disk: one that sleeps is not woken, one that hangs is not the daemon's fault.
+async fn alive(State(server): Shared) -> Json<Nothing> {
+    drop(server.daemon.known());
+    Json(Nothing::new())
 }
 
 async fn status(State(server): Shared) -> Answer<Status> {
@@ -177,6 +188,7 @@ async fn add_set(State(server): Shared, Json(wanted): Json<AddSet>) -> Answer<No
 
 async fn remove_set(State(server): Shared, Path(name): Path<String>) -> Answer<Nothing> {
     server.daemon.change_settings(|settings| settings.remove_set(&name))?;
+    server.daemon.home.note_finished(&name);
     server.daemon.log(&format!("backup set {name} removed; its snapshots stay"));
     Ok(Json(Nothing::new()))
 }

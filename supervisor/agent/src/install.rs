@@ -191,8 +191,7 @@ fn unpack(installation: &Installation, record: &mut UpdateRecord) -> Result<()> 
     });
     match unpacked {
         Ok(()) => {}
-        // A full disk is not the package's fault.
-        Err(error @ spk::extract::ExtractError::Write { .. }) => {
+        Err(error) if is_the_disks_fault(&error) => {
             let remedy = error.remedy();
             return Err(Problem::new("the update cannot be unpacked")
                 .because(error)
@@ -214,6 +213,18 @@ fn unpack(installation: &Installation, record: &mut UpdateRecord) -> Result<()> 
     record.write(installation)?;
     updates.remove_file(DOWNLOAD)?;
     Ok(tree::delete(&updates, OUTER)?)
+}
+
+/// A full disk is not the package's fault. One whose names are in each other's way, or that lacks
+/// its payload, is: it will never be any better.
+fn is_the_disks_fault(error: &spk::extract::ExtractError) -> bool {
+    use std::io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory, NotFound};
+    match error {
+        spk::extract::ExtractError::Write { cause, .. } => {
+            !matches!(cause.kind(), AlreadyExists | IsADirectory | NotADirectory | NotFound)
+        }
+        _ => false,
+    }
 }
 
 /// What the package says of itself, in its INFO, must be what the depot signed.

@@ -16,7 +16,7 @@ pub struct Settings {
     pub program: PathBuf,
     /// What DSM said.
     pub context: HookContext,
-    /// `TZ`, which the daemon inherits.
+    /// `TZ` as this box understands it, which the daemon inherits.
     pub time_zone: Option<String>,
 }
 

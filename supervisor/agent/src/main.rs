@@ -41,7 +41,7 @@ use report::Report;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use supervisor_dsm::HookContext;
+use supervisor_dsm::{Dsm, HookContext};
 
 /// Where the NAS's root is, when it is a folder; tests and demonstrations set it.
 const ROOT_VARIABLE: &str = "HOLDFAST_DSM_ROOT";
@@ -142,13 +142,10 @@ fn settings(
         .unwrap_or_else(|| PathBuf::from("/"));
     let root = std::path::absolute(&root)
         .map_err(|error| Problem::new("cannot use --root").because(error))?;
-    Ok(Settings {
-        root,
-        package: place.package.clone(),
-        program,
-        context,
-        time_zone: environment.get("TZ").cloned(),
-    })
+    let said = environment.get("TZ").map(String::as_str);
+    let time_zone = supervisor_dsm::zone::of(&Dsm::at(&root), said);
+    supervisor_dsm::clock::live_in(time_zone.as_deref());
+    Ok(Settings { root, package: place.package.clone(), program, context, time_zone })
 }
 
 fn service_verb(installation: &Installation, verb: &str) -> Result<u8> {

@@ -457,7 +457,8 @@ impl Supervisor {
 
     /// A new version that became ready is watched from now on.
     fn note_ready(&mut self) {
-        self.watchdog.begin(&self.description);
+        let is_heard = self.daemon.as_ref().is_some_and(|daemon| daemon.ready.is_some());
+        self.watchdog.begin(&self.description, is_heard);
         match payloads::ready(&self.installation) {
             Ok(true) => self.proved_at = Some(Instant::now() + self.description.probation()),
             Ok(false) => {}

@@ -26,11 +26,14 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// The daemon is ready: watched from now on, as far as its description says how.
-    pub fn begin(&mut self, description: &Description) {
+    /// The daemon is ready: watched from now on, as far as its description says how. One that was
+    /// taken over cannot be heard: its descriptor ended with the supervisor before.
+    pub fn begin(&mut self, description: &Description, is_heard: bool) {
         self.end();
         self.next_check = description.health_every().map(|every| Instant::now() + every);
-        self.beat(description);
+        if is_heard {
+            self.beat(description);
+        }
     }
 
     /// The daemon is gone, or about to be.

@@ -14,11 +14,13 @@ use world::{GOOD, Nas, PACKAGE, QUICK};
 const CALLS: [&str; 6] = ["renameat", "fsync", "unlinkat", "mkdirat", "openat", "write"];
 
 /// No script makes more calls of a kind.
-const CALLS_MAX: usize = 400;
+const CALLS_MAX: usize = 2000;
 
-/// Of the frequent calls only every so many-th is a place to stop at: most of them only read.
+/// Of the frequent calls only every so many-th is a place to stop at: most of them only read. With
+/// time to spare (`--features long`), each is.
 fn stride(call: &str) -> usize {
     match call {
+        _ if cfg!(feature = "long") => 1,
         "openat" => 23,
         "write" => 3,
         _ => 1,
@@ -61,6 +63,8 @@ struct Story {
     _place: tempfile::TempDir,
     answers: &'static [(&'static str, &'static str)],
     volume: &'static str,
+    /// What DSM says beside.
+    environment: Vec<(String, String)>,
     /// A call that is refused beside, as `strace` writes it.
     refusing: Option<&'static str>,
 }
@@ -71,12 +75,22 @@ impl Story {
         let place = tempfile::tempdir().unwrap();
         let before = place.path().join("nas");
         copy(nas.root(), &before);
-        Self { major, before, _place: place, answers: &[], volume: "volume1", refusing: None }
+        let (answers, environment) = (&[], Vec::new());
+        Self {
+            major,
+            before,
+            _place: place,
+            answers,
+            volume: "volume1",
+            environment,
+            refusing: None,
+        }
     }
 
     fn box_(&self) -> Nas {
         let mut nas = Nas::bare(self.major);
         self.volume.clone_into(&mut nas.volume);
+        nas.environment.clone_from(&self.environment);
         copy(&self.before, nas.root());
         nas
     }
@@ -101,18 +115,21 @@ impl Story {
             let Script(name, status) = step else { continue };
             let mut ready = self.box_();
             self.does(&mut ready, &todo[..at]);
-            let here = Self { volume: self.volume, ..Self::of(&ready, self.major) };
+            let environment = self.environment.clone();
+            let here = Self { volume: self.volume, environment, ..Self::of(&ready, self.major) };
             for call in CALLS {
+                let mut is_done = false;
                 for n in (1..CALLS_MAX).step_by(stride(call)) {
                     let mut nas = here.box_();
-                    let done =
+                    is_done =
                         nas.cut(&["hook", name], (status, self.answers), (call, n), self.refusing);
-                    if done {
+                    if is_done {
                         break;
                     }
                     cuts += 1;
                     then(&mut nas, at, &format!("DSM {}: {name}, {call} {n}", self.major));
                 }
+                assert!(is_done, "{name} makes more than {CALLS_MAX} calls of {call}");
             }
         }
         assert!(cuts > 1, "only {cuts} cuts were made");
@@ -170,6 +187,60 @@ fn an_upgrade_cut_anywhere_loses_nothing_when_it_is_done_again() {
         let (nas, guid) = in_use(major);
         let story = Story::of(&nas, major);
         story.is_cut_everywhere(UPGRADE, |nas, _, when| {
+            story.does(nas, UPGRADE);
+            all_is_well(nas, &guid, when);
+        });
+    }
+}
+
+/// DSM 6 and 7 with time to spare, else the one.
+fn majors(one: u32) -> Vec<u32> {
+    if cfg!(feature = "long") { vec![6, 7] } else { vec![one] }
+}
+
+/// What Repair does on DSM 7 after a script failed: the package is upgraded to itself.
+const REPAIR: &[Does] = &[
+    Script("preupgrade", "UPGRADE"),
+    Wipes,
+    Script("preinst", "UPGRADE"),
+    Unpacks,
+    Script("postinst", "UPGRADE"),
+    Script("postupgrade", "UPGRADE"),
+];
+
+#[test]
+fn a_repair_cut_anywhere_is_repaired_by_the_next() {
+    for major in majors(7) {
+        let (nas, guid) = in_use(major);
+        let story = Story::of(&nas, major);
+        story.is_cut_everywhere(REPAIR, |nas, _, when| {
+            story.does(nas, REPAIR);
+            nas.start();
+            nas.expect_code("stop", 0);
+            all_is_well(nas, &guid, when);
+        });
+    }
+}
+
+#[test]
+fn a_downgrade_cut_anywhere_loses_nothing_and_the_newer_version_can_come_back() {
+    for major in majors(6) {
+        let (mut nas, guid) = in_use(major);
+        // The version DSM thinks is there, which an owner who goes back has edited.
+        let info = nas.path("var/packages").join(PACKAGE).join("INFO");
+        fs::write(&info, format!("package=\"{PACKAGE}\"\nversion=\"2.0-0002\"\n")).unwrap();
+        nas.environment.push(("SYNOPKG_OLD_PKGVER".into(), "2.0-0002".into()));
+        nas.environment.push(("SYNOPKG_PKGVER".into(), "1.0-0001".into()));
+        let mut story = Story::of(&nas, major);
+        story.environment = nas.environment.clone();
+        story.is_cut_everywhere(UPGRADE, |nas, _, when| {
+            let older = format!("package=\"{PACKAGE}\"\nversion=\"1.0-0001\"\n");
+            fs::write(nas.path("var/packages").join(PACKAGE).join("INFO"), older).unwrap();
+            story.does(nas, UPGRADE);
+            all_is_well(nas, &guid, when);
+            for (_, value) in &mut nas.environment {
+                *value = if value == "2.0-0002" { "1.0-0001" } else { "2.0-0002" }.to_owned();
+            }
             story.does(nas, UPGRADE);
             all_is_well(nas, &guid, when);
         });

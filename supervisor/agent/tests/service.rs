@@ -245,6 +245,65 @@ fn a_daemon_that_runs_but_fails_its_checks_is_started_again_and_checks_leave_not
 }
 
 #[test]
+fn a_daemon_taken_over_is_not_taken_for_hung_because_nobody_hears_its_signs_of_life() {
+    let script = "case \"$1\" in check) echo >>\"$HOME/checks\"; exit 0;; esac\n\
+                  trap '' PIPE; while :; do echo 2>/dev/null >&3; sleep 0.1; done";
+    let nas = Nas::with(script);
+    let health = "health_command = [\"/bin/sh\", \"{target}/bin/daemon.sh\", \"check\"]\n\
+                  health_seconds = 1\n";
+    nas.unpack(script, &format!("{QUICK}heartbeat_seconds_max = 2\n{health}"));
+    nas.start();
+    nas.kill_supervisor();
+    let daemon = nas.daemon_processes()[0];
+    nas.start();
+    let checks = nas.var().join("checks");
+    let checked = || fs::read_to_string(&checks).unwrap_or_default().lines().count();
+    let before = checked();
+    // It is checked once a second at most: then the time for a sign of life is long over.
+    wait_until("it is checked", || checked() >= before + 4);
+    assert!(nas.daemon_processes().contains(&daemon), "{}", nas.log());
+    assert!(!nas.log().contains("no sign of life"), "{}", nas.log());
+}
+
+/// A process's parent and state, as `/proc` tells.
+fn parent_and_state(pid: i32) -> Option<(i32, char)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((fields.next()?.parse().ok()?, state))
+}
+
+#[test]
+fn orphans_of_a_daemon_are_the_supervisors_and_no_zombie_stays_of_them() {
+    let nas = Nas::with(
+        "for each in 1 2 3; do (sleep 1000 &); done; sleep 1000 & echo >&3; exec sleep 1000",
+    );
+    nas.start();
+    let (supervisor, daemon) = (nas.pid_of("supervisor"), nas.pid_of("daemon"));
+    let parent = |pid: &i32| parent_and_state(*pid).map(|(parent, _)| parent);
+    let orphans = || -> Vec<i32> {
+        let all = nas.daemon_processes();
+        all.into_iter().filter(|pid| *pid != daemon && parent(pid) == Some(supervisor)).collect()
+    };
+    wait_until("their parents are gone", || orphans().len() == 3);
+    let (orphans, all) = (orphans(), nas.daemon_processes());
+    for orphan in &orphans {
+        kill(*orphan, "-KILL");
+    }
+    wait_until("they are reaped", || orphans.iter().all(|pid| parent_and_state(*pid).is_none()));
+    assert_eq!(parent_and_state(daemon).map(|(parent, _)| parent), Some(supervisor));
+
+    // Its own child it never waits for. When it is gone, that one is ours, too.
+    let child = all.into_iter().find(|pid| parent(pid) == Some(daemon)).unwrap();
+    kill(child, "-KILL");
+    wait_until("it is a zombie", || parent_and_state(child) == Some((daemon, 'Z')));
+    kill(daemon, "-SEGV");
+    wait_until("both are reaped", || {
+        parent_and_state(child).is_none() && parent_and_state(daemon).is_none()
+    });
+}
+
+#[test]
 fn wrong_settings_hold_the_daemon_until_somebody_asks_again() {
     let nas = Nas::with("test -e \"$0.good\" && { echo >&3; exec sleep 1000; }; exit 78");
     let answer = nas.service("start");

@@ -193,7 +193,8 @@ fn an_owner_holds_refuses_and_goes_back_by_hand() {
 fn an_installation_cut_anywhere_goes_on_and_never_leaves_half_a_version() {
     let mut cuts = 0;
     for call in ["renameat", "fsync", "unlinkat", "mkdirat", "write"] {
-        for n in (1..400).step_by(if call == "write" { 25 } else { 3 }) {
+        let stride = if call == "write" { 25 } else { 3 };
+        for n in (1..400).step_by(if cfg!(feature = "long") { 1 } else { stride }) {
             let mut town = Town::with_version_1(0);
             town.publishes("1.0-0002", WELL, 0);
             let url = town.served.url.clone();
@@ -251,7 +252,7 @@ fn a_trial_cut_anywhere_ends_as_it_would_have_ended() {
     ] {
         let mut cuts = 0;
         for call in ["renameat", "fsync", "unlinkat"] {
-            for n in (1..400).step_by(5) {
+            for n in (1..400).step_by(if cfg!(feature = "long") { 1 } else { 5 }) {
                 let town = Town::with_version_1(0);
                 town.nas.start();
                 town.nas.expect_code("stop", 0);

@@ -8,6 +8,19 @@ pub fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// From now on [`local`] is the time in this zone, or in the box's own. Called once, by a program
+/// that has only one thread yet.
+#[allow(unsafe_code)]
+pub fn live_in(zone: Option<&str>) {
+    // SAFETY: nobody else reads the environment meanwhile, there being one thread.
+    unsafe {
+        match zone {
+            Some(zone) => std::env::set_var("TZ", zone),
+            None => std::env::remove_var("TZ"),
+        }
+    }
+}
+
 /// `2026-11-21 23:14:05` where the box is.
 #[allow(unsafe_code)]
 pub fn local(seconds: u64) -> String {

@@ -28,6 +28,7 @@ mod place;
 pub mod process;
 pub mod tree;
 mod version;
+pub mod zone;
 
 pub use error::DsmError;
 pub use folder::{Folder, Kind};

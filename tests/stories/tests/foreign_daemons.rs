@@ -1,10 +1,12 @@
-//! Daemons that know nothing of us, wrapped as packages: a shell script, and the REST server of
-//! restic's authors. Installed, started, crashed, upgraded and removed as any package is.
+//! Daemons that know nothing of us, wrapped as packages: a shell script, the REST server of
+//! restic's authors, and Debian's nginx with its workers. Installed, started, crashed, upgraded
+//! and removed as any package is.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,6 +17,8 @@ use tests_support::{Dsm, Hardware, Nas, Shell, program, run, workspace};
 /// What makes one daemon a package.
 struct Foreign {
     name: &'static str,
+    /// The signal that ends it without any warning.
+    dies_of: &'static str,
     /// Its program, as it lies on this machine.
     program: PathBuf,
     /// The table `[daemon]`.
@@ -30,7 +34,7 @@ impl Foreign {
         fs::write(&program, script).unwrap();
         let daemon = "command = [\"/bin/sh\", \"{target}/bin/ticker\", \"{var}\"]\n\
                       ready_seconds = 0\nstop_seconds_max = 5\n";
-        Self { name: "ticker", program, daemon }
+        Self { name: "ticker", dies_of: "-SEGV", program, daemon }
     }
 
     fn rest_server() -> Self {
@@ -39,7 +43,26 @@ impl Foreign {
         let daemon = "command = [\"{target}/bin/restserver\", \"--no-auth\", \"--listen\", \
                       \"127.0.0.1:0\", \"--path\", \"{var}/data\"]\n\
                       ready_seconds = 1\nstop_seconds_max = 5\nidle_io = true\nnice = 10\n";
-        Self { name: "restserver", program: found.out.trim().into(), daemon }
+        Self { name: "restserver", dies_of: "-SEGV", program: found.out.trim().into(), daemon }
+    }
+
+    /// A master with two workers, which outlive it when it is killed and keep what it listened at.
+    fn nginx(folder: &Path) -> Self {
+        let program = folder.join("nginxd.sh");
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|what| format!("{what}_temp_path $1/{what};"))
+            .concat();
+        let script = format!(
+            "#!/bin/sh\nrm -f \"$1/nginx.sock\"\ncat >\"$1/nginx.conf\" <<END\ndaemon off; worker_processes 2;\n\
+             pid $1/nginx.pid; error_log stderr; events {{ worker_connections 64; }}\n\
+             http {{ access_log off; {temporary}\n\
+             server {{ listen unix:$1/nginx.sock; return 200 served; }} }}\nEND\n\
+             exec nginx -e stderr -p \"$1\" -c \"$1/nginx.conf\"\n"
+        );
+        fs::write(&program, script).unwrap();
+        let daemon = "command = [\"/bin/sh\", \"{target}/bin/nginxd\", \"{var}\"]\n\
+                      ready_seconds = 1\nstop_signal = \"QUIT\"\nstop_seconds_max = 20\n";
+        Self { name: "nginxd", dies_of: "-KILL", program, daemon }
     }
 
     /// Its package in this version.
@@ -89,6 +112,18 @@ fn daemon_of(nas: &Nas, name: &str) -> Option<u32> {
     text.trim().parse().ok()
 }
 
+/// Every process of a daemon, whatever program it is: they work where the daemon was started.
+fn daemon_processes(nas: &Nas, name: &str) -> Vec<u32> {
+    let var = nas.var(name).display().to_string();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let works_there = |pid: &u32| {
+        let place = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+        place.display().to_string().trim_end_matches(" (deleted)") == var
+    };
+    pids.filter(works_there).collect()
+}
+
 fn lives_as_any_package(foreign: &Foreign, dsm: Dsm, works: impl Fn(&Nas)) {
     let folder = folder_for_everybody();
     let hardware = Hardware::of("apollolake").expect("a known platform");
@@ -107,12 +142,16 @@ fn lives_as_any_package(foreign: &Foreign, dsm: Dsm, works: impl Fn(&Nas)) {
     works(&nas);
 
     let pid = daemon_of(&nas, name).expect("a PID file");
-    run(Command::new("kill").args(["-SEGV", &pid.to_string()])).must_succeed();
+    let before = daemon_processes(&nas, name);
+    assert!(before.contains(&pid), "{before:?}");
+    run(Command::new("kill").args([foreign.dies_of, &pid.to_string()])).must_succeed();
     wait_until("it is started again", || {
         nas.status(name).is_ok_and(|state| state == State::Running)
             && daemon_of(&nas, name).is_some_and(|now| now != pid)
     });
     works(&nas);
+    let now = daemon_processes(&nas, name);
+    assert!(before.iter().all(|old| !now.contains(old)), "{before:?} outlived it: {now:?}");
 
     fs::write(nas.var(name).join("precious"), "an owner's").unwrap();
     let second = foreign.package("1.0-0002", dsm, folder.path());
@@ -124,7 +163,8 @@ fn lives_as_any_package(foreign: &Foreign, dsm: Dsm, works: impl Fn(&Nas)) {
     // It has no identity: nothing of our engine is put into its folders.
     assert!(!nas.var(name).join("identity").exists());
     nas.uninstall(name, Removal::AsDsm, &none).unwrap_or_else(|error| panic!("{}", said(&error)));
-    assert_eq!(nas.processes(), Vec::<u32>::new(), "a child was left behind");
+    let left = [nas.processes(), daemon_processes(&nas, name)].concat();
+    assert!(left.is_empty(), "a child was left behind: {left:?}");
 }
 
 #[test]
@@ -151,5 +191,22 @@ fn the_rest_server_of_restics_authors_is_a_well_behaved_package() {
             answer.starts_with("HTTP/1.0 404").then_some(())
         };
         wait_until("it answers over HTTP", || answers().is_some());
+    });
+}
+
+#[test]
+fn nginx_is_a_well_behaved_package_and_its_workers_do_not_outlive_it() {
+    let folder = folder_for_everybody();
+    lives_as_any_package(&Foreign::nginx(folder.path()), Dsm::Seven, |nas| {
+        let socket = nas.var("nginxd").join("nginx.sock");
+        let answers = || {
+            let mut stream = UnixStream::connect(&socket).ok()?;
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            answer.ends_with("served").then_some(())
+        };
+        wait_until("it answers over HTTP", || answers().is_some());
+        wait_until("both workers are there", || daemon_processes(nas, "nginxd").len() == 3);
     });
 }

@@ -1,8 +1,10 @@
 //! start-stop-status: what DSM asks a package, through the package's own script, in both shells.
 
+use nix::sys::signal::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 use tests_stories::{Depot, OurBox, PACKAGE};
 use tests_support::nas::State;
 use tests_support::{Dsm, Shell};
@@ -109,9 +111,46 @@ fn a_stop_ends_the_engine_even_when_the_supervisor_was_killed() {
     });
 }
 
+#[test]
+fn an_engine_that_hangs_is_noticed_and_started_again_and_its_owner_can_read_why() {
+    let depot = Depot::with("0.1.0-0001");
+    let our_box = OurBox::with_our_package(Dsm::Seven, Shell::Bash, &depot);
+    our_box.stop();
+    // What the package asks every five minutes is asked every second.
+    let path = our_box.nas().target(PACKAGE).join("conf/daemon.toml");
+    let described = fs::read_to_string(&path).expect("a description");
+    let hurried = described
+        .replace("health_seconds = 300", "health_seconds = 1")
+        .replace("health_seconds_max = 60", "health_seconds_max = 2");
+    assert!(described.contains("\"--alive\"") && described != hurried, "{described}");
+    fs::write(&path, hurried).expect("root may");
+    our_box.start();
+    let hung = the_engine(&our_box);
+    signal(hung, Signal::SIGSTOP);
+    let log = our_box.nas().var(PACKAGE).join("log/supervisor.log");
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    let until = Instant::now() + Duration::from_secs(300);
+    while our_box.engines().contains(&hung) || our_box.state() != State::Running {
+        assert!(Instant::now() < until, "it is not noticed: {}", said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(said().contains("the daemon hangs: no answer within 2 seconds"), "{}", said());
+    let told = Command::new(our_box.nas().target(PACKAGE).join("bin/holdfast-supervisor"))
+        .args(["status", "--package", PACKAGE, "--root"])
+        .arg(our_box.nas().root())
+        .output()
+        .expect("it starts");
+    let told = String::from_utf8_lossy(&told.stdout);
+    assert!(told.contains("the daemon hangs"), "{told}");
+}
+
 fn kill(pid: u32) {
+    signal(pid, Signal::SIGKILL);
+}
+
+fn signal(pid: u32, signal: Signal) {
     let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    let _ = nix::sys::signal::kill(pid, signal);
 }
 
 /// Somebody else's program.
