@@ -1,5 +1,6 @@
 //! What the tests of every room that uses a storage need: the conformance suite that each storage
-//! must pass, [`Faulty`], a storage that fails on purpose, and [`QuickClock`], which waits for nothing.
+//! must pass, [`Faulty`], a storage that fails on purpose, and [`QuickClock`], which waits for
+//! nothing.
 
 mod conformance;
 mod faulty;
