@@ -1,33 +1,13 @@
 //! Trying again and keeping to a rate, by a clock whose hours pass in no time.
 
 use engine_repository::{FileKind, Id};
-use engine_storage::testing::conforms;
+use engine_storage::testing::{QuickClock, conforms};
 use engine_storage::{
     Clock, Folder, Name, PackFile, Persistence, Rates, Result, Retrying, Storage, StorageError,
     Throttled, list_all,
 };
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-
-/// Remembers every wait, and waits for none.
-#[derive(Default)]
-struct QuickClock(Mutex<Vec<Duration>>);
-
-impl QuickClock {
-    fn waits(&self) -> Vec<Duration> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl Clock for QuickClock {
-    fn now(&self) -> Duration {
-        self.0.lock().unwrap().iter().sum()
-    }
-
-    fn sleep(&self, time: Duration) {
-        self.0.lock().unwrap().push(time);
-    }
-}
 
 /// What the next calls meet, in order; then everything works.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -171,7 +151,7 @@ fn waits_double_up_to_a_minute_and_end_after_a_quarter_of_an_hour() {
     assert!(place.retrying.size(NAME).is_err());
     let first = place.clock.now();
     assert!(first <= Duration::from_secs(30), "one that never answered is given up soon");
-    place.clock.0.lock().unwrap().clear();
+    place.clock.begin_again();
     place.meets(&[]);
     place.retrying.size(NAME).unwrap();
     place.meets(&[Meets::Refusal; 100]);

@@ -34,10 +34,17 @@ pub(crate) trait Clocks: Send + Sync {
     fn wall(&self) -> Time;
     /// Waits.
     fn sleep(&self, span: Duration);
+    /// How long, by the clock of the box, before the refresher looks at these again.
+    fn until_next_look(&self) -> Duration;
 }
 
 /// The clocks of the box.
 struct BoxClocks(Instant);
+
+/// The clocks locks go by, unless a test has others.
+pub(crate) fn box_clocks() -> Arc<dyn Clocks> {
+    Arc::new(BoxClocks(Instant::now()))
+}
 
 impl Clocks for BoxClocks {
     fn passed(&self) -> Duration {
@@ -50,6 +57,10 @@ impl Clocks for BoxClocks {
 
     fn sleep(&self, span: Duration) {
         std::thread::sleep(span);
+    }
+
+    fn until_next_look(&self) -> Duration {
+        Duration::from_secs(LOOK_SECONDS)
     }
 }
 
@@ -85,8 +96,8 @@ impl HeldLock {
     /// Takes a lock, waiting for it as long as the repository was told to, or says who keeps us
     /// out.
     pub(crate) fn acquire(repository: &Repository, exclusive: bool) -> Result<Self> {
-        let clocks = || Arc::new(BoxClocks(Instant::now()));
-        repository.patience().wait(|| Self::acquire_by(clocks(), repository, exclusive))
+        let clocks = repository.clocks();
+        repository.patience().wait(|| Self::acquire_by(clocks.clone(), repository, exclusive))
     }
 
     fn acquire_by(
@@ -149,8 +160,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Inner {
     fn keep_refreshing(&self, stopped: &Receiver<()>) {
-        let wait = Duration::from_secs(LOOK_SECONDS);
-        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
+        let wait = || self.clocks.until_next_look();
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait()) {
             if self.age_seconds() >= REFRESH_SECONDS {
                 let _ = self.renew();
             }
@@ -314,160 +325,4 @@ fn is_alive(pid: i64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Who;
-    use engine_contract::memory::{MIB, MemoryPlan};
-    use engine_storage::testing::{Fault, Faulty};
-    use engine_storage::{Folder, Storage};
-
-    const HOUR_SECONDS: i64 = 3600;
-
-    /// Clocks that are set by hand.
-    struct Hands(Mutex<(Duration, Time)>);
-
-    impl Hands {
-        fn now_is(&self, passed_seconds: u64, wall_seconds: i64) {
-            *lock(&self.0) = (Duration::from_secs(passed_seconds), Time::utc(wall_seconds, 0));
-        }
-    }
-
-    impl Clocks for Hands {
-        fn passed(&self) -> Duration {
-            lock(&self.0).0
-        }
-
-        fn wall(&self) -> Time {
-            lock(&self.0).1
-        }
-
-        fn sleep(&self, _: Duration) {}
-    }
-
-    struct Scene {
-        hands: Arc<Hands>,
-        storage: Arc<Faulty>,
-        repository: Repository,
-        held: HeldLock,
-        _folder: tempfile::TempDir,
-    }
-
-    /// A lock that was just taken: both clocks show the same hour.
-    fn scene() -> Scene {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("repository");
-        let storage = Arc::new(Faulty::around(Arc::new(Folder::at(&place))));
-        let who = Who {
-            hostname: "box".into(),
-            username: "ann".into(),
-            uid: 0,
-            gid: 0,
-            pid: std::process::id(),
-        };
-        let plan = MemoryPlan::of(64 * MIB);
-        let repository = Repository::init(storage.clone(), "password", &who, &plan).unwrap();
-        let hands = Arc::new(Hands(Mutex::new((Duration::from_secs(0), Time::utc(0, 0)))));
-        hands.now_is(1000, 100 * HOUR_SECONDS);
-        let held = HeldLock::acquire_by(hands.clone(), &repository, false).unwrap();
-        Scene { hands, storage, repository, held, _folder: folder }
-    }
-
-    impl Scene {
-        fn locks(&self) -> Vec<Id> {
-            let locks = list_all(self.storage.as_ref(), FileKind::Lock).unwrap();
-            locks.into_iter().map(|(id, _)| id).collect()
-        }
-
-        /// When the one lock there is was written, by the clock on the wall.
-        fn written(&self) -> i64 {
-            let [id] = self.locks()[..] else { panic!("not one lock: {:?}", self.locks()) };
-            let found: Lock = self.repository.read_unpacked(FileKind::Lock, id).unwrap();
-            found.time.seconds
-        }
-
-        fn somebody_removes_it(&self) {
-            for id in self.locks() {
-                self.storage.remove(Name::of(FileKind::Lock, id)).unwrap();
-            }
-        }
-
-        fn is_lost(&self) -> bool {
-            matches!(self.held.must_be_held(), Err(TransferError::LockLost { .. }))
-        }
-    }
-
-    #[test]
-    fn a_lock_that_is_fresh_is_left_alone_and_an_old_one_replaced() {
-        let scene = scene();
-        let first = scene.locks();
-        scene.hands.now_is(1000 + 299, 100 * HOUR_SECONDS + 299);
-        scene.held.inner.renew().unwrap();
-        assert_eq!(scene.locks(), first);
-        scene.hands.now_is(1000 + 300, 100 * HOUR_SECONDS + 300);
-        scene.held.inner.renew().unwrap();
-        assert_eq!(scene.written(), 100 * HOUR_SECONDS + 300);
-        assert!(!scene.is_lost());
-    }
-
-    #[test]
-    fn after_a_night_in_standby_a_lock_that_is_still_there_is_written_anew_before_the_next_write() {
-        let scene = scene();
-        // The clock that counts work stood still.
-        scene.hands.now_is(1001, 108 * HOUR_SECONDS);
-        assert!(!scene.is_lost());
-        assert_eq!(scene.written(), 108 * HOUR_SECONDS);
-    }
-
-    #[test]
-    fn after_a_night_in_standby_a_lock_that_somebody_removed_is_lost_for_good() {
-        let scene = scene();
-        scene.hands.now_is(1001, 108 * HOUR_SECONDS);
-        scene.somebody_removes_it();
-        assert!(scene.is_lost());
-        assert_eq!(scene.locks(), [], "nothing pretends that it was held all the time");
-        scene.hands.now_is(1002, 100 * HOUR_SECONDS);
-        assert!(scene.is_lost(), "and a clock that is set does not bring it back");
-    }
-
-    #[test]
-    fn a_clock_that_is_set_forward_or_back_makes_the_lock_be_written_anew() {
-        let scene = scene();
-        for hour in [490_000, 3, 100] {
-            scene.hands.now_is(1001, hour * HOUR_SECONDS);
-            assert!(!scene.is_lost());
-            assert_eq!(scene.written(), hour * HOUR_SECONDS);
-        }
-    }
-
-    #[test]
-    fn a_destination_that_does_not_answer_is_borne_for_22_minutes_and_no_longer() {
-        let scene = scene();
-        scene.storage.inject(Fault::GoneFrom(0));
-        for (minutes, is_lost) in [(6, false), (22, false), (23, true)] {
-            scene.hands.now_is(1000 + minutes * 60, 100 * HOUR_SECONDS + minutes as i64 * 60);
-            let _ = scene.held.inner.renew();
-            assert_eq!(scene.is_lost(), is_lost, "after {minutes} minutes");
-        }
-        // It is back, and so is our lock: nobody was there meanwhile.
-        scene.storage.heal();
-        assert!(!scene.is_lost());
-        assert_eq!(scene.locks().len(), 1);
-    }
-
-    #[test]
-    fn a_lock_of_another_box_is_stale_by_the_clock_on_the_wall_and_not_before() {
-        let scene = scene();
-        let mut who = scene.repository.who().clone();
-        who.hostname = "another".into();
-        let plan = MemoryPlan::of(64 * MIB);
-        let other = Repository::open(scene.storage.clone(), "password", &who, &plan).unwrap();
-        let comes = |hands: &Arc<Hands>| HeldLock::acquire_by(hands.clone(), &other, true);
-        for (seconds, is_kept_out) in [(-HOUR_SECONDS, true), (1800, true), (1801, false)] {
-            let hands = Arc::new(Hands(Mutex::new((Duration::ZERO, Time::utc(0, 0)))));
-            hands.now_is(0, 100 * HOUR_SECONDS + seconds);
-            assert_eq!(comes(&hands).is_err(), is_kept_out, "{seconds} seconds later");
-        }
-        scene.hands.now_is(1001, 100 * HOUR_SECONDS + 1801);
-        assert!(scene.is_lost(), "it was removed by the one who came");
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use crate::cache::Cache;
 use crate::errors::Cause;
+use crate::locks::{Clocks, box_clocks};
 use crate::patience::Patience;
 use crate::{Cancel, Result, TransferError};
 use engine_contract::memory::MemoryPlan;
@@ -74,6 +75,7 @@ struct Inner {
     plan: MemoryPlan,
     cache: Cache,
     patience: Patience,
+    clocks: Arc<dyn Clocks>,
 }
 
 impl Repository {
@@ -141,6 +143,7 @@ impl Repository {
             plan: *plan,
             cache: Cache::none(),
             patience: Patience::default(),
+            clocks: box_clocks(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -177,6 +180,12 @@ impl Repository {
         Self(Arc::new(Inner { storage, ..Inner::clone(&self.0) }))
     }
 
+    /// The same repository, where locks go by other clocks.
+    #[cfg(test)]
+    pub(crate) fn with_clocks(self, clocks: Arc<dyn Clocks>) -> Self {
+        Self(Arc::new(Inner { clocks, ..Inner::clone(&self.0) }))
+    }
+
     /// The repository's id, by which a destination is known wherever it is connected.
     pub fn id(&self) -> Id {
         self.0.config.id
@@ -210,6 +219,10 @@ impl Repository {
 
     pub(crate) fn patience(&self) -> &Patience {
         &self.0.patience
+    }
+
+    pub(crate) fn clocks(&self) -> &Arc<dyn Clocks> {
+        &self.0.clocks
     }
 
     pub(crate) fn cache(&self) -> &Cache {

@@ -34,6 +34,7 @@ pub struct Original {
     pub(crate) blobs: Vec<Blob>,
     pub(crate) snapshots: Vec<Vec<u8>>,
     files: Vec<(String, Vec<u8>)>,
+    has_empty_blobs: bool,
 }
 
 /// How many files came back, and how.
@@ -53,6 +54,19 @@ impl Original {
     /// # Panics
     /// Never: nothing here comes from outside.
     pub fn new(uid: u32, gid: u32) -> Self {
+        Self::made(uid, gid, false)
+    }
+
+    /// The same by a program that ends every file with a blob of no bytes, so that an empty file
+    /// has one blob, and not none.
+    ///
+    /// # Panics
+    /// Never: nothing here comes from outside.
+    pub fn with_empty_blobs(uid: u32, gid: u32) -> Self {
+        Self::made(uid, gid, true)
+    }
+
+    fn made(uid: u32, gid: u32, has_empty_blobs: bool) -> Self {
         let mut secret = [0; 64];
         secret.iter_mut().zip(1..).for_each(|(byte, number)| *byte = number);
         let key = MasterKey::from_bytes(&secret).expect("no part of it is zero");
@@ -71,6 +85,7 @@ impl Original {
             }),
             blobs: Vec::new(),
             snapshots: Vec::new(),
+            has_empty_blobs,
             files: (0..8).map(|number| (format!("file{number}"), content(number))).collect(),
         };
         original.snapshot(6, MOMENT, None, (uid, gid));
@@ -109,14 +124,15 @@ impl Original {
         let mut nodes = Vec::new();
         for (name, content) in self.files.clone().into_iter().take(count) {
             let attributes = attributes(&name, 0o644);
-            let node = match content.len() {
-                0 => format!(r#"{{{attributes},"links":1,"content":[]}}"#),
-                size => {
-                    let id = self.blob(false, content);
-                    format!(r#"{{{attributes},"size":{size},"links":1,"content":["{id}"]}}"#)
-                }
+            let size = match content.len() {
+                0 => String::new(),
+                bytes => format!(r#""size":{bytes},"#),
             };
-            nodes.push(node);
+            let empty = Some(Vec::new()).filter(|_| self.has_empty_blobs);
+            let pieces = Some(content).filter(|content| !content.is_empty()).into_iter();
+            let ids = pieces.chain(empty).map(|piece| format!("\"{}\"", self.blob(false, piece)));
+            let ids = ids.collect::<Vec<_>>().join(",");
+            nodes.push(format!(r#"{{{attributes},{size}"links":1,"content":[{ids}]}}"#));
         }
         let tree = self.blob(true, tree_of(&nodes));
         let folder = attributes(SOURCE, (1 << 31) | 0o755);

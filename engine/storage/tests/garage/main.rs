@@ -8,13 +8,13 @@ mod server;
 
 use bad_line::BadLine;
 use engine_repository::{FileKind, Id};
-use engine_storage::testing::conforms_but_for_rivals;
+use engine_storage::testing::{QuickClock, conforms_but_for_rivals};
 use engine_storage::{
-    AccessKey, Clock, Name, Patience, Persistence, Retrying, S3, S3Address, Storage, StorageError,
+    AccessKey, Name, Patience, Persistence, Retrying, S3, S3Address, Storage, StorageError,
     list_all,
 };
 use server::{BUCKET, Garage};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn s3(url: &str, path: &str, key: &AccessKey) -> S3 {
@@ -24,20 +24,6 @@ fn s3(url: &str, path: &str, key: &AccessKey) -> S3 {
 
 fn in_bucket(garage: &Garage, prefix: &str) -> S3 {
     s3(&garage.url, &format!("{BUCKET}/{prefix}"), &garage.key)
-}
-
-/// A clock whose hours pass in no time.
-#[derive(Default)]
-struct QuickClock(Mutex<Duration>);
-
-impl Clock for QuickClock {
-    fn now(&self) -> Duration {
-        *self.0.lock().unwrap()
-    }
-
-    fn sleep(&self, time: Duration) {
-        *self.0.lock().unwrap() += time;
-    }
 }
 
 fn untiring() -> Persistence {

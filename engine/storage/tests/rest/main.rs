@@ -7,13 +7,13 @@ mod server;
 
 use bad_line::BadLine;
 use engine_repository::{FileKind, Id};
-use engine_storage::testing::conforms_where_names_are_sums;
+use engine_storage::testing::{QuickClock, conforms_where_names_are_sums};
 use engine_storage::{
     Address, Clock, Name, Patience, Persistence, Rest, Retrying, Storage, StorageError, list_all,
 };
 use server::Server;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn rest(url: &str) -> Rest {
@@ -22,20 +22,6 @@ fn rest(url: &str) -> Rest {
 
 fn at(address: SocketAddr, path: &str) -> Rest {
     rest(&format!("http://{address}/{path}"))
-}
-
-/// A clock whose hours pass in no time.
-#[derive(Default)]
-struct QuickClock(Mutex<Duration>);
-
-impl Clock for QuickClock {
-    fn now(&self) -> Duration {
-        *self.0.lock().unwrap()
-    }
-
-    fn sleep(&self, time: Duration) {
-        *self.0.lock().unwrap() += time;
-    }
 }
 
 fn untiring() -> Persistence {

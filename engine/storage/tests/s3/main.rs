@@ -5,14 +5,14 @@ mod moto;
 mod scripted;
 
 use engine_repository::{FileKind, Id};
-use engine_storage::testing::conforms;
+use engine_storage::testing::{QuickClock, conforms};
 use engine_storage::{
     AccessKey, Clock, Name, Patience, Persistence, Rates, Retrying, S3, S3Address, Storage,
     StorageError, list_all,
 };
 use moto::Moto;
 use scripted::{Asked, Heard, http, refusal, serve};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 const NAME: Name = Name::of(FileKind::Snapshot, Id::ZERO);
@@ -35,20 +35,6 @@ fn s3(url: &str) -> S3 {
 
 fn saying(answer: String) -> S3 {
     s3(&serve(move |_, _| answer.clone()).0)
-}
-
-/// A clock whose hours pass in no time; it counts the waits.
-#[derive(Default)]
-struct QuickClock(Mutex<Vec<Duration>>);
-
-impl Clock for QuickClock {
-    fn now(&self) -> Duration {
-        self.0.lock().unwrap().iter().sum()
-    }
-
-    fn sleep(&self, time: Duration) {
-        self.0.lock().unwrap().push(time);
-    }
 }
 
 fn by(clock: Arc<QuickClock>) -> Persistence {
@@ -203,7 +189,7 @@ fn a_listing_is_told_page_by_page_and_a_page_that_broke_is_asked_for_again() {
     let found = list_all(&s3(&url).persistent(by(clock.clone())), FileKind::Key).unwrap();
     assert_eq!(found, ids.into_iter().zip(0..).collect::<Vec<_>>());
     assert_eq!(heard.lock().unwrap().len(), 5);
-    assert_eq!(clock.0.lock().unwrap().len(), 2, "it waited before it asked again");
+    assert_eq!(clock.waits().len(), 2, "it waited before it asked again");
 }
 
 #[test]
@@ -279,7 +265,7 @@ fn a_read_that_broke_off_asks_only_for_the_rest() {
     for (head, range) in ranges.iter().zip(["1000-", "16000-", "31000-"]) {
         assert!(head.contains(&format!("range: bytes={range}")), "{head}");
     }
-    assert_eq!((ranges.len(), clock.0.lock().unwrap().len()), (3, 0), "progress needs no wait");
+    assert_eq!((ranges.len(), clock.waits().len()), (3, 0), "progress needs no wait");
 }
 
 #[test]
@@ -300,7 +286,7 @@ fn a_body_is_paced_while_it_is_sent_and_while_it_comes() {
     pack.commit(Id::of(b"pack")).unwrap();
     // A second's worth was in the bucket.
     assert_eq!(clock.now(), Duration::from_secs(5));
-    let waits = clock.0.lock().unwrap().clone();
+    let waits = clock.waits();
     assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(1)), "{waits:?}");
     assert!(waits.len() >= 5, "{waits:?}");
     bucket.read(NAME, 10_000).unwrap();

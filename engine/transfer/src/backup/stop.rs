@@ -4,7 +4,10 @@
 //! it was asked to stop. Then the backup is given the time it needs to leave a checkpoint, as long
 //! as the destination answers. A call that does not come back cannot be broken off: after
 //! [`PATIENCE`] without one that ended, the caller gets its answer and the thread is left behind.
-//! It ends with its call, keeps its lock until then, and leaves the same as a run that was killed.
+//! It ends with its call, keeps its lock until then, and leaves the same as a run that was killed:
+//! on a disk that takes longer than that to have a pack safe there may be no checkpoint of the
+//! stop. Nothing is done twice for it, as the journal has what was stored, and a box without the
+//! journal has the checkpoint before, which is as old as the request allows.
 
 use super::{BackupOutcome, BackupRequest};
 use crate::{Cancel, Event, Repository, Result, TransferError};
