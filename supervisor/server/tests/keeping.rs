@@ -134,36 +134,3 @@ fn certify(keeper: &Keeper, name: &str) {
     );
     made.well();
 }
-
-#[test]
-fn a_publisher_killed_at_any_moment_leaves_shelves_that_are_whole() {
-    let keeper = Keeper::new();
-    keeper.publishes("hello", "1.0.0-1");
-    let trust = keeper.types(&["keys", "export", "--root", "depot"]).well();
-    std::fs::write(keeper.path("depot.pub"), trust).unwrap();
-    let file = keeper.builds("hello", "1.0.0-2");
-    let begun = Instant::now();
-    keeper.types(&["publish", "--root", "depot", &file]).well();
-    let whole = begun.elapsed();
-    keeper.types(&["withdraw", "--root", "depot", "hello", "1.0.0-2"]).well();
-    for part in 0..24 {
-        let mut publisher = keeper.command(&["publish", "--root", "depot", &file]).spawn().unwrap();
-        std::thread::sleep(whole * part / 20);
-        let _ = publisher.kill();
-        publisher.wait().unwrap();
-        // What is on the shelves verifies, and every file signed for is there with its bytes.
-        let taken = format!("taken-{part}");
-        keeper.types(&["export", "--root", "depot", "--to", &taken]).well();
-        let ours = format!("ours-{part}");
-        keeper.types(&["init", "--root", &ours]).well();
-        let import = ["import", "--root", &ours, "--trust", "depot.pub", &taken];
-        let came = keeper.types(&import).well();
-        assert_eq!(came.matches("published hello").count(), 1, "{came}");
-        if came.contains("1.0.0-2") {
-            keeper.types(&["withdraw", "--root", "depot", "hello", "1.0.0-2"]).well();
-        }
-    }
-    keeper.types(&["publish", "--root", "depot", &file]).well();
-    let listed = keeper.types(&["list", "--root", "depot"]).well();
-    assert!(listed.contains("hello 1.0.0-2"), "{listed}");
-}

@@ -129,6 +129,28 @@ def _(world, value):
     assert world.versions()[1:3] == [3, 3]
 
 
+@row(5, {"the timestamp's key stays": "snapshot", "the snapshot's key stays": "timestamp"})
+def _(world, value):
+    """Both online keys were in the attacker's hands, and one of them is taken back: what either
+    vouched for is forgotten, though the other's old signature would still do."""
+    sound(world)
+    for role in ("targets", "snapshot", "timestamp"):
+        world.roles[role].signed.version = 2**53
+    world.snapshot.meta["targets.json"] = MetaFile(2**53)
+    for role in ("snapshot", "timestamp"):
+        world.put(role, 2**53)
+    # The list that is named is nowhere, so this fails; what is above it was kept.
+    assert not world.refresh()
+    assert world.versions()[1:] == [2**53, 2**53, 2]
+    world.rotate(value)
+    for role in ("targets", "snapshot", "timestamp"):
+        world.roles[role].signed.version = 3
+        world.put(role, 3)
+    world.publish("root")
+    assert world.refresh()
+    assert world.versions()[1:] == [3, 3, 3]
+
+
 @row(6, {"snapshot": "snapshot", "targets": "targets"})
 def _(world, value):
     sound(world)

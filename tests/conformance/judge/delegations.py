@@ -102,6 +102,22 @@ def test_delegation_not_in_snapshot(world):
 
 
 @case()
+def test_cached_role_is_verified_against_current_delegator(world):
+    """What one delegator's key signed for a role is not taken on another delegator's word."""
+    for delegator in ("A", "B"):
+        world.delegate("targets", delegator, [f"{delegator}/*"])
+        world.delegate(delegator, "C", [f"{delegator}/*"])
+    # C's list is signed with the key that A names; B names another.
+    del world.signers["C"][1]
+    world.add_file("A/file", b"by A", "C")
+    world.add_file("B/file", b"by B", "C")
+    world.publish("C", "A", "B", "targets", "snapshot", "timestamp")
+    assert world.init() and world.download("A/file")
+    assert not world.download("A/file", "B/file")
+    assert world.downloads() == [b"by A"]
+
+
+@case()
 def test_delegated_targets_expired(world):
     world.delegate("targets", "A")
     world.add_file("file", b"content", "A")
