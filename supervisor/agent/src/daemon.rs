@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use supervisor_dsm::Folder;
 use supervisor_dsm::launch::{self, LOCK_DESCRIPTOR, Launch, READY_DESCRIPTOR};
 use supervisor_dsm::lock::DaemonLock;
+use supervisor_dsm::memory::OomKills;
 use supervisor_dsm::process::{ProcessId, Tree};
 
 /// A daemon that runs.
@@ -28,8 +29,8 @@ pub struct Daemon {
     pub ready_since: Option<Instant>,
     /// How long the log was when it was started.
     pub log_bytes_before: u64,
-    /// What the kernel had counted then; see [`supervisor_dsm::memory::oom_kills`].
-    pub oom_kills_before: Option<u64>,
+    /// Whom the kernel had ended by then.
+    pub oom_kills_before: OomKills,
     /// Whether we sent `SIGKILL`.
     pub we_killed: bool,
     /// Why it was told to stop to be started again: not ready in time, or hung.
@@ -84,7 +85,7 @@ impl Daemon {
             gone: None,
             ready_since: None,
             log_bytes_before,
-            oom_kills_before: supervisor_dsm::memory::oom_kills(installation.package.dsm()),
+            oom_kills_before: OomKills::now(installation.package.dsm()),
             we_killed: false,
             was_given_up: None,
             lock_file: lock.path().to_owned(),
@@ -125,7 +126,7 @@ impl Daemon {
             gone: Some(gone),
             ready_since: Some(Instant::now()),
             log_bytes_before: log_bytes,
-            oom_kills_before: supervisor_dsm::memory::oom_kills(installation.package.dsm()),
+            oom_kills_before: OomKills::now(installation.package.dsm()),
             we_killed: false,
             was_given_up: None,
             lock_file: run.path().join(&names.daemon_lock),

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use supervisor_dsm::limits::Limits;
 use supervisor_dsm::lock::SupervisorLock;
 use supervisor_dsm::log::{BoundedLog, last_lines};
+use supervisor_dsm::memory::OomKills;
 use supervisor_dsm::process::ProcessId;
 use supervisor_dsm::{Folder, clock, launch};
 use supervisor_lifecycle::ending::{Circumstances, Codes, Ending, Exit};
@@ -352,10 +353,11 @@ impl Supervisor {
             |folder| last_lines(&folder, &self.names.log, daemon.log_bytes_before, 8),
         );
         let lines: Vec<String> = lines.into_iter().filter(|line| !is_own(line)).collect();
-        let kills = supervisor_dsm::memory::oom_kills(self.installation.package.dsm());
+        let kills = OomKills::now(self.installation.package.dsm());
         let around = Circumstances {
             we_killed: daemon.we_killed,
-            kernel_ended_something: kills > daemon.oom_kills_before,
+            kernel_ended_something: kills.has_any_since(&daemon.oom_kills_before),
+            kernel_ended_ours: kills.has_ours_since(&daemon.oom_kills_before),
             said_out_of_memory: lines.iter().any(|line| speaks_of_memory(line)),
         };
         let codes = Codes {

@@ -442,3 +442,28 @@ fn the_supervisor_is_small_and_sleeps() {
     let own = number("status", "RssAnon");
     assert!(own < 2048, "{own} kB of its own");
 }
+
+/// How long a process sleeps in `poll` unless something happens: its third argument, in
+/// milliseconds; -1: for ever. `None` when it does something else.
+#[cfg(target_arch = "x86_64")]
+fn sleeps_milliseconds(pid: i32) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let timeout = text.strip_prefix("7 ")?.split(' ').nth(2)?.strip_prefix("0x")?;
+    // Its upper half means nothing.
+    u64::from_str_radix(timeout, 16).ok().map(|number| number as u32 as i32)
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn nothing_wakes_the_supervisor_of_an_idle_daemon_but_a_check_that_is_due() {
+    let idle = Nas::with(GOOD);
+    idle.start();
+    let supervisor = idle.pid_of("supervisor");
+    wait_until("it sleeps for ever", || sleeps_milliseconds(supervisor) == Some(-1));
+    let checked = Nas::with(GOOD);
+    checked.unpack(GOOD, &format!("{QUICK}health_command = [\"/bin/true\"]\n"));
+    checked.start();
+    let supervisor = checked.pid_of("supervisor");
+    let asleep = || sleeps_milliseconds(supervisor);
+    wait_until("it sleeps until the check", || asleep().is_some_and(|time| time > 200_000));
+}

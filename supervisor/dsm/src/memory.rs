@@ -96,11 +96,59 @@ fn tightest(dsm: &Dsm, mount: &Path, path: &Path, file: &str) -> Option<u64> {
         .min()
 }
 
-/// How often the kernel ended a process for want of memory, as far as it counts that: the number
-/// of `oom_kill` in `/proc/vmstat` (Linux 4.13). Older kernels say nothing.
-pub fn oom_kills(dsm: &Dsm) -> Option<u64> {
-    let text = dsm.system_text("/proc/vmstat")?;
+/// How often the kernel ended a process for want of memory, as far as it counts that (Linux 4.13).
+/// Older kernels say nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OomKills {
+    /// In the control group of this process, and so of the daemon; `None` where there is no group
+    /// but the one of everybody.
+    pub own_group: Option<u64>,
+    /// Anywhere on the box: `oom_kill` in `/proc/vmstat`.
+    pub anywhere: Option<u64>,
+}
+
+impl OomKills {
+    /// Counts, as they are now.
+    pub fn now(dsm: &Dsm) -> Self {
+        let running = Dsm::at("/");
+        let place = if dsm.system_text("/proc/self/cgroup").is_some() { dsm } else { &running };
+        let vmstat = dsm.system_text("/proc/vmstat");
+        Self { own_group: own_group_kills(place), anywhere: vmstat.and_then(|it| oom_kill(&it)) }
+    }
+
+    /// Whether one of this group's processes was ended since `before`.
+    pub fn has_ours_since(&self, before: &Self) -> bool {
+        matches!((before.own_group, self.own_group), (Some(before), Some(now)) if now > before)
+    }
+
+    /// Whether any process was ended since `before`.
+    pub fn has_any_since(&self, before: &Self) -> bool {
+        self.has_ours_since(before) || self.anywhere > before.anywhere
+    }
+}
+
+/// The number in the line `oom_kill N`, which all files that count them have.
+fn oom_kill(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+fn own_group_kills(dsm: &Dsm) -> Option<u64> {
+    let own = dsm.system_text("/proc/self/cgroup")?;
+    own.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let inside = path.strip_prefix('/').filter(|inside| !inside.is_empty())?;
+        let (mount, files) = match controllers {
+            // Only its own, where the kernel tells them from those of groups below.
+            "" => (v2_mount(dsm), &["memory.events.local", "memory.events"][..]),
+            list if list.split(',').any(|name| name == "memory") => {
+                (PathBuf::from("/sys/fs/cgroup/memory"), &["memory.oom_control"][..])
+            }
+            _ => return None,
+        };
+        let text = |file: &&str| dsm.system_text(mount.join(inside).join(file));
+        files.iter().find_map(|file| oom_kill(&text(file)?))
+    })
 }
 
 #[cfg(test)]
@@ -148,6 +196,42 @@ mod tests {
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
         ]);
         assert_eq!(one.cgroup_limit_bytes, None);
+    }
+
+    #[test]
+    fn who_was_ended_for_want_of_memory_is_counted_in_both_versions_of_control_groups() {
+        let kills = |files: &[(&str, &str)]| {
+            let place = tempfile::tempdir().unwrap();
+            for (path, text) in files {
+                let path = place.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            OomKills::now(&Dsm::at(place.path()))
+        };
+        let one = kills(&[
+            ("proc/self/cgroup", "5:cpu:/\n4:memory,hugetlb:/a/b\n0::/\n"),
+            ("proc/vmstat", "nr_free_pages 7\noom_kill 12\n"),
+            ("sys/fs/cgroup/memory/a/b/memory.oom_control", "under_oom 0\noom_kill 3\n"),
+        ]);
+        assert_eq!(one, OomKills { own_group: Some(3), anywhere: Some(12) });
+        let two = kills(&[
+            ("proc/self/cgroup", "0::/slice/pkg\n"),
+            ("sys/fs/cgroup/slice/pkg/memory.events", "low 0\nmax 9\noom 5\noom_kill 4\n"),
+        ]);
+        assert_eq!(two, OomKills { own_group: Some(4), anywhere: None });
+        // Everybody's group says nothing about us, and old files have no such line.
+        let old = kills(&[
+            ("proc/self/cgroup", "4:memory:/\n3:memory:/a\n"),
+            ("sys/fs/cgroup/memory/memory.oom_control", "oom_kill 3\n"),
+            ("sys/fs/cgroup/memory/a/memory.oom_control", "under_oom 0\n"),
+        ]);
+        assert_eq!(old, OomKills::default());
+        let later = OomKills { own_group: Some(4), anywhere: Some(13) };
+        assert!(later.has_ours_since(&one) && !one.has_ours_since(&one));
+        let others = OomKills { anywhere: Some(13), ..one };
+        assert!(others.has_any_since(&one) && !others.has_ours_since(&one));
+        assert!(!later.has_ours_since(&old), "a count that was not there before says nothing");
     }
 
     #[test]

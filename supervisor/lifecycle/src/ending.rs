@@ -18,6 +18,8 @@ pub struct Circumstances {
     pub we_killed: bool,
     /// The kernel counted a process ended for want of memory meanwhile.
     pub kernel_ended_something: bool,
+    /// It was the daemon, or something the daemon had started: they have a control group.
+    pub kernel_ended_ours: bool,
     /// The daemon's last lines say that memory could not be had.
     pub said_out_of_memory: bool,
 }
@@ -66,6 +68,8 @@ impl Ending {
             Exit::Signal(SIGKILL) if !around.we_killed => Self::OutOfMemory,
             Exit::Signal(SIGABRT) | Exit::Code(_) if around.said_out_of_memory => Self::OutOfMemory,
             Exit::Unseen if around.kernel_ended_something => Self::OutOfMemory,
+            // A child of it, perhaps, without which it had to give up.
+            Exit::Signal(_) | Exit::Code(_) if around.kernel_ended_ours => Self::OutOfMemory,
             _ => Self::Crash,
         }
     }
@@ -91,6 +95,7 @@ mod tests {
         let plain = Circumstances::default();
         let ours = Circumstances { we_killed: true, ..plain };
         let said = Circumstances { said_out_of_memory: true, ..plain };
+        let child = Circumstances { kernel_ended_ours: true, ..plain };
         let counted = Circumstances { kernel_ended_something: true, ..plain };
         for (exit, around, ending) in [
             (Exit::Code(0), plain, Ending::Wanted),
@@ -104,6 +109,11 @@ mod tests {
             (Exit::Signal(6), plain, Ending::Crash),
             (Exit::Unseen, plain, Ending::Crash),
             (Exit::Unseen, counted, Ending::OutOfMemory),
+            (Exit::Code(1), counted, Ending::Crash),
+            (Exit::Code(1), child, Ending::OutOfMemory),
+            (Exit::Signal(13), child, Ending::OutOfMemory),
+            (Exit::Code(0), child, Ending::Wanted),
+            (Exit::Code(78), child, Ending::Configuration),
         ] {
             assert_eq!(Ending::of(exit, &codes, &around), ending, "{exit} {around:?}");
         }

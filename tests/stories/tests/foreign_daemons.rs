@@ -53,7 +53,8 @@ impl Foreign {
             .map(|what| format!("{what}_temp_path $1/{what};"))
             .concat();
         let script = format!(
-            "#!/bin/sh\nrm -f \"$1/nginx.sock\"\ncat >\"$1/nginx.conf\" <<END\ndaemon off; worker_processes 2;\n\
+            "#!/bin/sh\nrm -f \"$1/nginx.sock\"\ncat >\"$1/nginx.conf\" <<END\n\
+             daemon off; worker_processes 2;\n\
              pid $1/nginx.pid; error_log stderr; events {{ worker_connections 64; }}\n\
              http {{ access_log off; {temporary}\n\
              server {{ listen unix:$1/nginx.sock; return 200 served; }} }}\nEND\n\
