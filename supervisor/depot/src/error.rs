@@ -169,6 +169,17 @@ pub enum DepotError {
         /// The first of them.
         gap: supervisor_trust::coverage::Gap,
     },
+    /// What an object store says is in force was signed by nobody who may.
+    #[error("what the object store says is in force is signed by none of the keys here")]
+    Unsealed,
+    /// What was published did not come into force in the object store.
+    #[error("{fact}")]
+    Store {
+        /// What went wrong.
+        fact: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// There are no random bytes for a new key.
     #[error("the system has no random numbers")]
     NoDice(#[source] io::Error),
@@ -249,6 +260,12 @@ impl DepotError {
             Self::NoSuchKey { .. } => {
                 "See `depot keys show` for the ids; give enough of one to tell it apart.".to_owned()
             }
+            Self::Unsealed => {
+                "Bring the depot's newest timestamp key into the folder of keys; if it is there, \
+                 somebody else wrote into the bucket: see who can."
+                    .to_owned()
+            }
+            Self::Store { remedy, .. } => remedy.clone(),
             Self::NoSpare => {
                 "Make one while the root keys are at hand: `depot keys spare`.".to_owned()
             }
