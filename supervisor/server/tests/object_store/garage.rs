@@ -6,9 +6,13 @@
 mod days;
 #[path = "../keeper/mod.rs"]
 mod keeper;
+#[allow(dead_code, reason = "it is cut here, and nothing else")]
+mod line;
 
 use days::three_servers_agree;
-use keeper::Keeper;
+use keeper::{Keeper, Said};
+use line::{Happens, Line};
+use std::process::Stdio;
 use tests_support::stores::{BUCKET, Garage};
 
 #[test]
@@ -24,14 +28,17 @@ fn a_claim_that_a_killed_publisher_left_is_removed_in_time() {
     let keeper = Keeper::with_access(garage.key.clone());
     let place = format!("s3:{}/{BUCKET}/depot", garage.url);
     days::open(&keeper, &place);
-    std::fs::write(keeper.path("empty"), b"").unwrap();
-    let claim = format!("{}/{BUCKET}/depot/claims/{}", garage.url, "0".repeat(32));
-    let (user, provider) =
-        (format!("{}:{}", garage.key.id, garage.key.secret), "aws:amz:garage:s3");
-    let signed = ["--aws-sigv4", provider, "--user", &user];
-    days::curl(&keeper, &[&signed[..], &["-T", "empty", &claim]].concat()).expect("the claim");
     let hello = keeper.builds("hello", "1.0.0-1");
-    let publish = [&["publish"], &days::at(&place)[..], &[&hello]].concat();
-    assert!(keeper.types(&publish).well().starts_with("published hello"));
-    assert!(days::curl(&keeper, &[&signed[..], &[&claim]].concat()).is_none(), "it is gone");
+    let publish =
+        |place: &str| keeper.command(&[&["publish"], &days::at(place)[..], &[&hello]].concat());
+    // The package, two icons, two tries whether conditions are minded, and the claim.
+    let line = Line::to(garage.url.trim_start_matches("http://"), Happens::IsCutAfter(6));
+    let mut command = publish(&format!("s3:{}/{BUCKET}/depot", line.url));
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    line.cut.recv().expect("it is cut");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.written_last().contains("/claims/"), "{}", line.written_last());
+    let said = Said::from(publish(&place).output().unwrap()).well();
+    assert!(said.starts_with("published hello"), "{said}");
 }

@@ -21,6 +21,7 @@ pub struct Line {
     pub url: String,
     /// Says once that it was cut.
     pub cut: Receiver<()>,
+    side: Arc<Side>,
 }
 
 struct Side {
@@ -28,6 +29,7 @@ struct Side {
     happens: Happens,
     writes: AtomicUsize,
     cut: Mutex<Sender<()>>,
+    written: Mutex<String>,
 }
 
 impl Line {
@@ -37,7 +39,9 @@ impl Line {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, cut) = channel();
         let (store, writes) = (store.to_owned(), AtomicUsize::new(0));
-        let side = Arc::new(Side { store, happens, writes, cut: Mutex::new(sender) });
+        let (cut_here, written) = (Mutex::new(sender), Mutex::default());
+        let side = Arc::new(Side { store, happens, writes, cut: cut_here, written });
+        let ours = side.clone();
         std::thread::spawn(move || {
             for caller in listener.incoming().flatten() {
                 let side = side.clone();
@@ -45,7 +49,13 @@ impl Line {
                 std::thread::spawn(move || side.carry(caller));
             }
         });
-        Self { url, cut }
+        Self { url, cut, side: ours }
+    }
+
+    /// The path of the last object that was written.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub fn written_last(&self) -> String {
+        self.side.written.lock().unwrap().clone()
     }
 }
 
@@ -76,6 +86,10 @@ impl Side {
             let mut rest = [0];
             let _ = (&caller).read(&mut rest);
             return Ok(());
+        }
+        if is_write {
+            let path = head.split(['?', ' ']).nth(1).unwrap();
+            self.written.lock().unwrap().replace_range(.., path);
         }
         let forgets = self.happens == Happens::ForgetsConditions;
         let stays = |line: &&str| {
