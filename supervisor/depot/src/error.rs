@@ -183,6 +183,17 @@ pub enum DepotError {
         /// The first of them.
         gap: supervisor_trust::coverage::Gap,
     },
+    /// What an object store says is in force was signed by nobody who may.
+    #[error("what the object store says is in force is signed by none of the keys here")]
+    Unsealed,
+    /// What was published did not come into force in the object store.
+    #[error("{fact}")]
+    Store {
+        /// What went wrong.
+        fact: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// There are no random bytes for a new key.
     #[error("the system has no random numbers")]
     NoDice(#[source] io::Error),
@@ -198,22 +209,24 @@ fn first(findings: &[String]) -> &str {
     findings.first().map_or("spk check refuses it", String::as_str)
 }
 
+/// What helps when a file could not be read or written.
+fn file_remedy(kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::PermissionDenied => "Run it as the user who owns the depot's folder.",
+        io::ErrorKind::StorageFull => {
+            "Make room on the disk, then run it again; what was published stays in force."
+        }
+        io::ErrorKind::NotFound => "Check the name.",
+        io::ErrorKind::AlreadyExists => "Choose a name that is free.",
+        _ => return None,
+    })
+}
+
 impl DepotError {
     /// What to do about it, if anything is known to help.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
-            Self::File { cause, .. } => match cause.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    "Run it as the user who owns the depot's folder.".to_owned()
-                }
-                io::ErrorKind::StorageFull => {
-                    "Make room on the disk, then run it again; what was published stays in force."
-                        .to_owned()
-                }
-                io::ErrorKind::NotFound => "Check the name.".to_owned(),
-                io::ErrorKind::AlreadyExists => "Choose a name that is free.".to_owned(),
-                _ => return None,
-            },
+            Self::File { cause, .. } => return file_remedy(cause.kind()).map(str::to_owned),
             Self::NoDepot { path } => {
                 format!("Make one: `holdfast-supervisor depot init --root {}`.", path.display())
             }
@@ -263,6 +276,12 @@ impl DepotError {
             Self::NoSuchKey { .. } => {
                 "See `depot keys show` for the ids; give enough of one to tell it apart.".to_owned()
             }
+            Self::Unsealed => {
+                "Bring the depot's newest timestamp key into the folder of keys; if it is there, \
+                 somebody else wrote into the bucket: see who can."
+                    .to_owned()
+            }
+            Self::Store { remedy, .. } => remedy.clone(),
             Self::NoSpare => {
                 "Make one while the root keys are at hand: `depot keys spare`.".to_owned()
             }

@@ -58,6 +58,16 @@ impl Keyring {
         }
     }
 
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether one of the keys made that signature.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.keys.iter().any(|held| held.key.public().verifies(message, signature))
+    }
+
     /// The keys at hand that `root` lists for `role`.
     pub fn listed(&self, root: &Root, role: Role) -> Vec<&SigningKey> {
         let listed = &root.role(role).keyids;

@@ -11,6 +11,7 @@
 //! mirrors/             what was last seen of other depots
 //! downloads.json       how often each file was fetched
 //! spare.root.json      the next root, signed in advance, if one was made
+//! store.json           what an object store had in force when last seen, if there is one
 //! files/SHA256.spk     packages by content, never changed
 //! icons/SHA256.png     icons by content, never changed
 //! trees/N/shelves.json what is on the shelves
@@ -40,6 +41,7 @@ mod origin;
 mod page;
 mod place;
 mod publish;
+mod publisher;
 mod publisher_key;
 mod replica;
 mod rotation;
@@ -60,8 +62,11 @@ pub use origin::{Net, Proxies};
 pub use publish::{
     Delivery, Published, init, keys, promote, publish, publish_all, renew, shelves, withdraw,
 };
+pub use publisher::{InFolder, Publisher, renew_if_due};
 pub use publisher_key::{PublisherKey, add_publisher, publishers, remove_publisher};
-pub use replica::{CURRENT, CURRENT_BYTES_MAX, Current, Piece, Replica, outgoing};
+pub use replica::{
+    CURRENT, CURRENT_BYTES_MAX, Current, Outgoing, Piece, Pushed, Replica, outgoing,
+};
 pub use rotation::{
     Changed, Dice, KeyChange, Means, change_keys, days_left, make_spare, plan, publish_spare,
     warnings,

@@ -109,6 +109,16 @@ impl Place {
         self.root.join("spare.root.json")
     }
 
+    /// What an object store had in force when this folder and the store were last the same.
+    pub fn seen(&self) -> PathBuf {
+        self.root.join("store.json")
+    }
+
+    /// What lies beside the trees under that name.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
     /// Where a package waits while it is being looked at.
     pub fn incoming(&self, number: usize) -> PathBuf {
         self.root.join("files").join(format!(".new-{number}"))
@@ -179,6 +189,22 @@ impl Place {
     /// A tree's list of what is on the shelves.
     pub fn shelves(&self, number: u64) -> PathBuf {
         self.tree(number).join("shelves.json")
+    }
+
+    /// What lies in a tree under that name.
+    pub fn list(&self, number: u64, name: &str) -> PathBuf {
+        self.tree(number).join(name)
+    }
+
+    /// Removes what is left of a tree that was never put in force.
+    pub fn clear_tree(&self, number: u64) -> Result<(), DepotError> {
+        let path = self.tree(number);
+        match fs::remove_dir_all(&path) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                Err(DepotError::file("clear", &path)(cause))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the folders of a tree.
@@ -282,11 +308,16 @@ impl Place {
 
     /// Removes trees other than the one in force and the one before it.
     pub fn clear_old_trees(&self, current: u64) -> Result<(), DepotError> {
+        self.clear_trees_but(&[current, current.saturating_sub(1)])
+    }
+
+    /// Removes trees other than these.
+    pub fn clear_trees_but(&self, kept: &[u64]) -> Result<(), DepotError> {
         let folder = self.root.join("trees");
         for entry in fs::read_dir(&folder).map_err(DepotError::file("read", &folder))? {
             let entry = entry.map_err(DepotError::file("read", &folder))?;
             let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
-            if number.is_some_and(|number| number != current && number + 1 != current) {
+            if number.is_some_and(|number| !kept.contains(&number)) {
                 let path = entry.path();
                 fs::remove_dir_all(&path).map_err(DepotError::file("clear", &path))?;
             }

@@ -29,6 +29,7 @@ use crate::limits::Limits;
 use crate::origin::{Peer, Proxies};
 use crate::page::page;
 use crate::place::{Place, Shelf};
+use crate::publisher::{InFolder, Publisher};
 use crate::shelves::Item;
 use crate::upload::Upload;
 use axum::Extension;
@@ -47,7 +48,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use supervisor_trust::{Role, UnixSeconds};
+use supervisor_trust::UnixSeconds;
 use tokio::net::TcpListener;
 
 /// Kept answers together, in bytes. Beyond it they are made anew.
@@ -58,8 +59,6 @@ const FORM_WAIT_MAX: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 1
 const COUNTS_KEPT_EVERY: Duration = Duration::from_secs(600);
 /// How often a depot that is served looks whether it must sign again.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
-/// It signs again when the timestamp's signature lasts fewer days than this: after one day.
-const TIMESTAMP_DAYS_MIN: u64 = 20;
 
 /// What the server is told.
 #[derive(Debug, Clone)]
@@ -71,6 +70,8 @@ pub struct ServeSettings {
     pub base_url: Option<String>,
     /// Sign the timestamp again each day, while the keys lie in the folder.
     pub renew: bool,
+    /// Who carries out what is asked for over HTTP.
+    pub publisher: Arc<dyn Publisher>,
     /// The clock.
     pub clock: fn() -> UnixSeconds,
     /// Proxies that are believed when they say who asked, and how.
@@ -86,6 +87,7 @@ impl ServeSettings {
             root: root.to_owned(),
             base_url: None,
             renew: false,
+            publisher: Arc::new(InFolder(root.to_owned())),
             clock,
             proxies: Proxies::default(),
             requests_per_minute_max: 0,
@@ -165,7 +167,7 @@ pub async fn serve_at(
     });
     let renewal = async {
         match depot.settings.renew {
-            true => keep_renewed(&depot.settings.root, depot.settings.clock).await,
+            true => keep_renewed(&depot.settings).await,
             false => std::future::pending().await,
         }
     };
@@ -197,21 +199,16 @@ async fn keep_counts(depot: &Depot) {
     }
 }
 
-async fn keep_renewed(root: &Path, clock: fn() -> UnixSeconds) {
+async fn keep_renewed(settings: &ServeSettings) {
     loop {
-        let root = root.to_owned();
+        let (publisher, root, clock) =
+            (settings.publisher.clone(), settings.root.clone(), settings.clock);
         let renewal = move || -> Result<bool, DepotError> {
-            let now = clock();
-            let report = crate::keys(&root, now)?;
-            let timestamp = report.roles.iter().find(|role| role.role == Role::Timestamp);
-            if timestamp.is_none_or(|role| role.days_left >= TIMESTAMP_DAYS_MIN) {
-                return Ok(false);
-            }
-            crate::renew(&root, now)?;
-            for (role, days) in crate::warnings(&root, now)? {
+            let is_renewed = publisher.renew_if_due(clock())?;
+            for (role, days) in if is_renewed { crate::warnings(&root, clock())? } else { vec![] } {
                 tracing::warn!(%role, days, "a signature ends soon; see `depot keys plan`");
             }
-            Ok(true)
+            Ok(is_renewed)
         };
         match tokio::task::spawn_blocking(renewal).await {
             Ok(Ok(true)) => tracing::info!("the depot's signatures were renewed"),
@@ -451,7 +448,8 @@ async fn publish(
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    let upload = Upload { root: depot.settings.root.clone(), sha256, clock: depot.settings.clock };
+    let ServeSettings { root, clock, publisher, .. } = depot.settings.clone();
+    let upload = Upload { root, sha256, clock, publisher };
     upload.answer(method, &headers, body).await
 }
 

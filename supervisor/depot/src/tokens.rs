@@ -12,7 +12,7 @@ use std::path::Path;
 /// Tokens of a depot, at most.
 const TOKENS_MAX: usize = 256;
 /// A longer table is not read.
-const TABLE_BYTES_MAX: u64 = 1 << 20;
+pub const TABLE_BYTES_MAX: u64 = 1 << 20;
 /// A longer name is refused.
 const NAME_CHARACTERS_MAX: usize = 64;
 /// What a token begins with, so that it is known for what it is when it turns up in a log.

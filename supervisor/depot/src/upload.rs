@@ -10,7 +10,8 @@
 
 use crate::error::DepotError;
 use crate::place::Place;
-use crate::publish::{Delivery, Published, publish_all};
+use crate::publish::{Delivery, Published};
+use crate::publisher::Publisher;
 use crate::tokens::{Token, Tokens};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use supervisor_trust::UnixSeconds;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
@@ -41,6 +43,8 @@ pub struct Upload {
     pub sha256: String,
     /// The clock.
     pub clock: fn() -> UnixSeconds,
+    /// Who publishes it.
+    pub publisher: Arc<dyn Publisher>,
 }
 
 impl Upload {
@@ -132,8 +136,11 @@ impl Upload {
             Ok(_) => {}
         }
         let delivery = Delivery { path: path.clone(), channel: None, token: Some(token.clone()) };
-        let published = publish_all(&self.root, &[delivery], (self.clock)());
-        if !matches!(published, Err(DepotError::Busy { .. })) {
+        let published = self.publisher.publish(&[delivery], (self.clock)());
+        let is_to_come = |error: &DepotError| {
+            matches!(error, DepotError::Busy { .. } | DepotError::Store { .. })
+        };
+        if !published.as_ref().is_err_and(is_to_come) {
             let _ = fs::remove_file(&path);
         }
         match published.as_deref() {
@@ -205,7 +212,7 @@ fn failed(error: &DepotError) -> Response<Body> {
     let status = match error {
         DepotError::NotTheirs { .. } => StatusCode::FORBIDDEN,
         DepotError::BytesChanged { .. } | DepotError::GoesBack { .. } => StatusCode::CONFLICT,
-        DepotError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        DepotError::Busy { .. } | DepotError::Store { .. } => StatusCode::SERVICE_UNAVAILABLE,
         DepotError::Unreadable { .. } | DepotError::Unsound { .. } | DepotError::NoDsm { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY
         }

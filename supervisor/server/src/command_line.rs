@@ -1,7 +1,7 @@
 //! Flags and commands, as typed.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use supervisor_depot::{Channel, Net};
 use supervisor_trust::Role;
 
@@ -12,6 +12,9 @@ pub struct CommandLine {
     /// What to do.
     #[command(subcommand)]
     pub action: DepotAction,
+    /// The folder of signing keys for a depot in an object store (--root s3:…); its owner's alone
+    #[arg(long, value_name = "DIR", global = true)]
+    pub keys: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,6 +123,38 @@ pub enum DepotAction {
         #[command(subcommand)]
         action: KeysAction,
     },
+}
+
+impl DepotAction {
+    /// The depot it is about.
+    pub fn root(&self) -> &Path {
+        match self {
+            Self::Init { root }
+            | Self::Promote { root, .. }
+            | Self::Mirror { root, .. }
+            | Self::Export { root, .. }
+            | Self::Import { root, .. }
+            | Self::Push { root, .. }
+            | Self::Downloads { root }
+            | Self::Withdraw { root, .. }
+            | Self::Renew { root }
+            | Self::List { root } => root,
+            Self::Publish { root, .. } => root.as_deref().unwrap_or(Path::new("")),
+            Self::Serve(serving) => &serving.root,
+            Self::Token { action } => match action {
+                TokenAction::Add { root, .. }
+                | TokenAction::List { root }
+                | TokenAction::Remove { root, .. } => root,
+            },
+            Self::Publisher { action } => match action {
+                PublisherAction::Add { root, .. }
+                | PublisherAction::List { root }
+                | PublisherAction::Export { root }
+                | PublisherAction::Remove { root, .. } => root,
+            },
+            Self::Keys { .. } => Path::new(""),
+        }
+    }
 }
 
 /// Where the depot is served, and how.

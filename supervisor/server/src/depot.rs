@@ -2,9 +2,10 @@
 
 use crate::command_line::{DepotAction, PublisherAction, TokenAction};
 use crate::problem::{Problem, Result};
+use crate::shared::Shared;
 use crate::store::{AccessKey, Store};
 use crate::{depot_keys, far, network, plain_source, serving};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use supervisor_depot::{Published, Seeds, Tokens};
 use supervisor_trust::UnixSeconds;
@@ -15,81 +16,131 @@ pub fn clock() -> UnixSeconds {
     UnixSeconds::new(since.map_or(0, |since| since.as_secs()))
 }
 
-/// Carries a command out.
-pub fn run(action: DepotAction, key: &AccessKey) -> Result<()> {
-    match action {
-        DepotAction::Init { root } => init(&root),
-        DepotAction::Publish { root: Some(root), files, .. } => {
-            say(&supervisor_depot::publish(&root, &files, clock())?);
-            Ok(())
+/// What a command needs beside its words.
+pub struct Means {
+    /// What opens an object store.
+    pub key: AccessKey,
+    /// Where the signing keys of a depot in an object store are.
+    pub keys: Option<PathBuf>,
+}
+
+impl Means {
+    /// The depot in an object store, if `root` names one and not a folder.
+    fn shared(&self, root: &Path) -> Result<Option<Shared>> {
+        let location = root.to_string_lossy();
+        match (location.strip_prefix("s3:"), &self.keys) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(Problem::new("a depot in a folder has its keys in it")
+                .remedy("leave out --keys, or name a depot in an object store: --root s3:…")),
+            (Some(_), None) => Err(Problem::new("a depot in an object store has no keys in it")
+                .remedy("name the folder with the keys: --keys DIR")),
+            (Some(_), Some(keys)) => {
+                let store = Store::at(&location, &self.key)?;
+                Ok(Some(Shared::at(store, keys, &keys.join("work"))))
+            }
         }
-        DepotAction::Publish { to, token_file, files, .. } => {
+    }
+}
+
+/// Carries a command out.
+pub fn run(action: DepotAction, means: &Means) -> Result<()> {
+    match action {
+        DepotAction::Publish { root: None, to, token_file, files } => {
             let (to, token_file) = (to.unwrap_or_default(), token_file.unwrap_or_default());
             network::run(far::publish(&to, &token_file, &files))
-        }
-        DepotAction::Promote { root, package, version, to } => {
-            let now = clock();
-            let count = supervisor_depot::promote(&root, &package, &version, to, now)?;
-            println!("{count} file(s) of {package} {version} moved to {}", to.name());
-            Ok(())
         }
         DepotAction::Mirror { root, url, from } => {
             let published = match &from.trust {
                 Some(trust) => network::run(far::mirror(&root, &url, trust, &from.package)),
                 None => network::run(plain_source::mirror(&root, &url, &from)),
             }?;
-            say(&published);
-            Ok(())
-        }
-        DepotAction::Export { root, to } => {
-            let count = supervisor_depot::export(&root, &to, clock())?;
-            println!("exported {count} file(s) to {}", to.display());
+            print!("{}", said(&published));
             Ok(())
         }
         DepotAction::Push { root, to } => {
-            let store = Store::at(&to, key)?;
+            let store = Store::at(&to, &means.key)?;
             let is_new = network::run(store.push(&root))?;
             println!("{}", if is_new { "pushed" } else { "already there" });
             Ok(())
         }
-        DepotAction::Import { root, trust, package, from } => {
-            let trust = supervisor_depot::read_trust(&trust)?;
-            say(&supervisor_depot::import(&root, &from, &trust, &package, clock())?);
-            Ok(())
-        }
-        DepotAction::Withdraw { root, package, version } => {
-            let now = clock();
-            let count = supervisor_depot::withdraw(&root, &package, &version, now)?;
-            println!("withdrew {count} file(s) of {package} {version}");
-            Ok(())
-        }
-        DepotAction::Renew { root } => Ok(supervisor_depot::renew(&root, clock())?),
-        DepotAction::List { root } => {
-            let shelves = supervisor_depot::shelves(&root)?;
-            for item in shelves.offered() {
-                let (archs, channel) = (item.archs.join(" "), item.channel.name());
-                println!("{} {} ({archs}) {channel}", item.package, item.version);
-            }
-            Ok(())
-        }
-        DepotAction::Token { action } => token(action),
-        DepotAction::Publisher { action } => publisher(action),
-        DepotAction::Downloads { root } => {
-            for (file, count) in supervisor_depot::downloads(&root) {
-                println!("{count:>10} {file}");
-            }
-            Ok(())
-        }
-        DepotAction::Serve(serving) => serving::serve(serving, key),
+        DepotAction::Serve(serving) => serving::serve(serving, means),
         DepotAction::Keys { action } => depot_keys::run(action),
+        action => {
+            let root = action.root().to_owned();
+            let text = match means.shared(&root)? {
+                None => carry_out(&action, &root),
+                Some(shared) => {
+                    let act = |root: &Path| carry_out(&action, root);
+                    network::run(async {
+                        match action {
+                            DepotAction::Init { .. } => shared.begin(act).await,
+                            _ => shared.change(act).await,
+                        }
+                    })
+                }
+            };
+            print!("{}", text?);
+            Ok(())
+        }
     }
 }
 
-fn say(published: &[Published]) {
-    for done in published {
-        let what = if done.is_new { "published" } else { "already there:" };
-        println!("{what} {} {} ({})", done.package, done.version, done.file);
+/// Carries out what reads or changes the depot in a folder; what there is to say.
+fn carry_out(action: &DepotAction, root: &Path) -> Result<String> {
+    let now = clock();
+    match action {
+        DepotAction::Init { .. } => init(root).map(|()| String::new()),
+        DepotAction::Publish { files, .. } => {
+            Ok(said(&supervisor_depot::publish(root, files, now)?))
+        }
+        DepotAction::Promote { package, version, to, .. } => {
+            let count = supervisor_depot::promote(root, package, version, *to, now)?;
+            Ok(format!("{count} file(s) of {package} {version} moved to {}\n", to.name()))
+        }
+        DepotAction::Export { to, .. } => {
+            let count = supervisor_depot::export(root, to, now)?;
+            Ok(format!("exported {count} file(s) to {}\n", to.display()))
+        }
+        DepotAction::Import { trust, package, from, .. } => {
+            let trust = supervisor_depot::read_trust(trust)?;
+            Ok(said(&supervisor_depot::import(root, from, &trust, package, now)?))
+        }
+        DepotAction::Withdraw { package, version, .. } => {
+            let count = supervisor_depot::withdraw(root, package, version, now)?;
+            Ok(format!("withdrew {count} file(s) of {package} {version}\n"))
+        }
+        DepotAction::Renew { .. } => {
+            supervisor_depot::renew(root, now)?;
+            Ok(String::new())
+        }
+        DepotAction::List { .. } => {
+            let shelves = supervisor_depot::shelves(root)?;
+            let lines = shelves.offered().map(|item| {
+                let (archs, channel) = (item.archs.join(" "), item.channel.name());
+                format!("{} {} ({archs}) {channel}\n", item.package, item.version)
+            });
+            Ok(lines.collect())
+        }
+        DepotAction::Token { action } => token(action, root),
+        DepotAction::Publisher { action } => publisher(action, root),
+        DepotAction::Downloads { .. } => {
+            let downloads = supervisor_depot::downloads(root);
+            Ok(downloads.iter().map(|(file, count)| format!("{count:>10} {file}\n")).collect())
+        }
+        // These have no folder to be carried out in.
+        DepotAction::Mirror { .. }
+        | DepotAction::Push { .. }
+        | DepotAction::Serve(_)
+        | DepotAction::Keys { .. } => Ok(String::new()),
     }
+}
+
+fn said(published: &[Published]) -> String {
+    let line = |done: &Published| {
+        let what = if done.is_new { "published" } else { "already there:" };
+        format!("{what} {} {} ({})\n", done.package, done.version, done.file)
+    };
+    published.iter().map(line).collect()
 }
 
 fn random() -> Result<[u8; 32]> {
@@ -99,44 +150,44 @@ fn random() -> Result<[u8; 32]> {
     Ok(bytes)
 }
 
-fn token(action: TokenAction) -> Result<()> {
+fn token(action: &TokenAction, root: &Path) -> Result<String> {
     match action {
-        TokenAction::Add { root, name, package } => {
-            let token = supervisor_depot::add_token(&root, &name, &package, &random()?)?;
-            println!("{token}");
+        TokenAction::Add { name, package, .. } => {
+            let token = supervisor_depot::add_token(root, name, package, &random()?)?;
             eprintln!("this is {name}'s token; it is not kept and not shown again");
+            Ok(format!("{token}\n"))
         }
-        TokenAction::List { root } => {
-            for token in Tokens::of(&root)?.all() {
-                println!("{} ({})", token.name, token.packages.join(" "));
-            }
+        TokenAction::List { .. } => {
+            let tokens = Tokens::of(root)?;
+            let lines = tokens.all().iter();
+            Ok(lines.map(|one| format!("{} ({})\n", one.name, one.packages.join(" "))).collect())
         }
-        TokenAction::Remove { root, name } => supervisor_depot::remove_token(&root, &name)?,
+        TokenAction::Remove { name, .. } => {
+            supervisor_depot::remove_token(root, name)?;
+            Ok(String::new())
+        }
     }
-    Ok(())
 }
 
-fn publisher(action: PublisherAction) -> Result<()> {
+fn publisher(action: &PublisherAction, root: &Path) -> Result<String> {
     match action {
-        PublisherAction::Add { root, key } => {
-            let key = supervisor_depot::add_publisher(&root, &key, clock())?;
-            println!("boxes with DSM 5.1 to 6.2 are handed {} ({})", key.id, key.user);
+        PublisherAction::Add { key, .. } => {
+            let key = supervisor_depot::add_publisher(root, key, clock())?;
+            Ok(format!("boxes with DSM 5.1 to 6.2 are handed {} ({})\n", key.id, key.user))
         }
-        PublisherAction::List { root } => {
-            for key in supervisor_depot::publishers(&root)? {
-                println!("{} ({})", key.id, key.user);
-            }
+        PublisherAction::List { .. } => {
+            let keys = supervisor_depot::publishers(root)?;
+            Ok(keys.iter().map(|key| format!("{} ({})\n", key.id, key.user)).collect())
         }
-        PublisherAction::Export { root } => {
-            for key in supervisor_depot::publishers(&root)? {
-                print!("{}", key.armored());
-            }
+        PublisherAction::Export { .. } => {
+            let keys = supervisor_depot::publishers(root)?;
+            Ok(keys.iter().map(|key| key.armored()).collect())
         }
-        PublisherAction::Remove { root, id } => {
-            supervisor_depot::remove_publisher(&root, &id, clock())?;
+        PublisherAction::Remove { id, .. } => {
+            supervisor_depot::remove_publisher(root, id, clock())?;
+            Ok(String::new())
         }
     }
-    Ok(())
 }
 
 /// Makes an empty depot with fresh keys.

@@ -20,7 +20,9 @@ mod network;
 mod plain_source;
 mod problem;
 mod serving;
+mod shared;
 mod store;
+mod turn;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -33,7 +35,8 @@ fn main() -> ExitCode {
         token: word("AWS_SESSION_TOKEN"),
         region: word("AWS_DEFAULT_REGION"),
     };
-    match depot::run(command_line::CommandLine::parse().action, &key) {
+    let typed = command_line::CommandLine::parse();
+    match depot::run(typed.action, &depot::Means { key, keys: typed.keys }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("holdfast-depot: {}", problem.for_people());

@@ -45,6 +45,11 @@ impl Problem {
         text
     }
 
+    /// What to do, if that is known.
+    pub fn what_to_do(&self) -> &str {
+        self.remedy.as_deref().unwrap_or("try again; if it stays, see the log")
+    }
+
     /// Everything a person is told: the fact, then what to do.
     pub fn for_people(&self) -> String {
         match &self.remedy {
@@ -66,5 +71,12 @@ impl From<supervisor_depot::DepotError> for Problem {
             Some(remedy) => problem.remedy(remedy),
             None => problem,
         }
+    }
+}
+
+/// What a maintainer elsewhere is told when the object store fails.
+impl From<Problem> for supervisor_depot::DepotError {
+    fn from(problem: Problem) -> Self {
+        Self::Store { fact: problem.fact(), remedy: problem.what_to_do().to_owned() }
     }
 }

@@ -1,9 +1,10 @@
 //! `serve`: opening the doors, reading certificates again at SIGHUP, stopping in peace.
 
 use crate::command_line::Serving;
-use crate::depot::clock;
+use crate::depot::{Means, clock};
 use crate::problem::{Problem, Result};
-use crate::store::{self, AccessKey, Store};
+use crate::shared::{Copy, OnStore, Shared};
+use crate::store::{self, Store};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,17 +18,17 @@ const PORT_KEY: &str = "wizard_port";
 const ANSWERS_BYTES_MAX: u64 = 1 << 20;
 
 /// Serves the depot until it is asked to stop.
-pub fn serve(serving: Serving, key: &AccessKey) -> Result<()> {
+pub fn serve(serving: Serving, means: &Means) -> Result<()> {
     crate::log::begin(&serving.log, serving.log_format);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Problem::new("cannot start the server").because(error))?;
-    runtime.block_on(open(serving, key))
+    runtime.block_on(open(serving, means))
 }
 
-async fn open(mut serving: Serving, key: &AccessKey) -> Result<()> {
-    let exchange = exchange(&mut serving, key).await?;
+async fn open(mut serving: Serving, means: &Means) -> Result<()> {
+    let exchange = exchange(&mut serving, means).await?;
     if serving.make && !serving.root.join("current").is_symlink() {
         crate::depot::init(&serving.root)?;
     }
@@ -49,26 +50,31 @@ async fn open(mut serving: Serving, key: &AccessKey) -> Result<()> {
         Some(address) => Some(listen(address, "http", "--metrics").await?),
         None => None,
     };
+    let usual = ServeSettings::new(&serving.root, clock);
     let settings = ServeSettings {
         base_url: serving.base_url,
-        renew: !matches!(exchange, Exchange::Pull(_)),
+        renew: true,
+        publisher: match &exchange {
+            Exchange::Pull(_, publisher) => publisher.clone(),
+            _ => usual.publisher.clone(),
+        },
         proxies: Proxies(serving.trust_proxy),
         requests_per_minute_max: serving.requests_per_minute,
-        ..ServeSettings::new(&serving.root, clock)
+        ..usual
     };
     let root = serving.root.clone();
     let exchanging = async {
         match &exchange {
             Exchange::Nothing => std::future::pending().await,
-            Exchange::Pull(store) => store::keep_pulled(store, root).await,
-            Exchange::Push(store) => store::keep_pushed(store, root).await,
+            Exchange::Pull(copy, _) => copy.keep_pulled().await,
+            Exchange::Push(store) => store::keep_pushed(store, &root).await,
         }
     };
     let stop = async {
         tokio::select! {
             () = asked_to_stop() => {}
             () = read_again(certificates) => {}
-            _ = exchanging => {}
+            () = exchanging => {}
         }
     };
     Ok(supervisor_depot::serve_at(doors, metrics, settings, stop).await?)
@@ -77,34 +83,39 @@ async fn open(mut serving: Serving, key: &AccessKey) -> Result<()> {
 /// What is exchanged with an object store while the depot is served.
 enum Exchange {
     Nothing,
-    Pull(Store),
-    Push(Store),
+    Pull(Arc<Copy>, Arc<OnStore>),
+    Push(Box<Store>),
 }
 
 /// Opens the object store, if there is one. A depot that is in one is served from a copy of it.
-async fn exchange(serving: &mut Serving, key: &AccessKey) -> Result<Exchange> {
+async fn exchange(serving: &mut Serving, means: &Means) -> Result<Exchange> {
     let location = serving.root.to_string_lossy().into_owned();
-    if location.starts_with("s3:") {
-        let Some(copy) = serving.copy.clone() else {
-            let problem = Problem::new("a depot in an object store is served from a copy");
-            return Err(problem.remedy("name a folder for it: --copy DIR"));
+    if !location.starts_with("s3:") {
+        return match &serving.push_to {
+            Some(location) => Ok(Exchange::Push(Box::new(Store::at(location, &means.key)?))),
+            None => Ok(Exchange::Nothing),
         };
-        let store = Store::at(&location, key)?;
-        let replica = Replica::at(&copy)?;
-        match store.pull(&replica).await {
-            // The store is away, and here is what it said last.
-            Err(problem) if replica.tree().is_some() => {
-                eprintln!("holdfast-depot: {}", problem.for_people());
-            }
-            done => drop(done?),
-        }
-        serving.root = copy;
-        return Ok(Exchange::Pull(store));
     }
-    match &serving.push_to {
-        Some(location) => Ok(Exchange::Push(Store::at(location, key)?)),
-        None => Ok(Exchange::Nothing),
+    let Some(folder) = serving.copy.clone() else {
+        let problem = Problem::new("a depot in an object store is served from a copy");
+        return Err(problem.remedy("name a folder for it: --copy DIR"));
+    };
+    let store = Store::at(&location, &means.key)?;
+    let replica = match &means.keys {
+        Some(keys) => Replica::with_keys(&folder, keys)?,
+        None => Replica::at(&folder)?,
+    };
+    let is_there = replica.is_there();
+    let copy = Arc::new(Copy::of(store.clone(), replica));
+    match copy.pull().await {
+        // The store is away, and here is what it said last.
+        Err(problem) if is_there => eprintln!("holdfast-depot: {}", problem.for_people()),
+        done => drop(done?),
     }
+    let shared = means.keys.as_deref().map(|keys| Shared::at(store, keys, &folder.join("work")));
+    let shared = shared.map(|shared| shared.beside(&copy));
+    serving.root = folder;
+    Ok(Exchange::Pull(copy, Arc::new(OnStore::new(shared))))
 }
 
 /// The address with the port the wizard was told, if it was told one.

@@ -1,20 +1,31 @@
 //! An object store of the S3 kind: getting and putting single objects, and with them whole depots.
 //!
-//! Nothing is listed: `current` names what there is.
+//! `current` names what there is, and is put on the condition that it still is what the new one
+//! was made from. Where a store takes no notice of conditions, publishers take turns.
 
 use crate::network::{self, body, unreachable};
 use crate::problem::{Problem, Result};
+use crate::turn::Turn;
 use reqwest::StatusCode;
+use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-use supervisor_depot::{CURRENT, CURRENT_BYTES_MAX, Current, Piece, Replica};
+use supervisor_depot::{CURRENT, CURRENT_BYTES_MAX, Current, Outgoing, Piece, Pushed, Replica};
+use tokio::sync::OnceCell;
 
 /// How long a signature is good for. It is looked at when a request begins.
 const SIGNED_FOR: Duration = Duration::from_secs(15 * 60);
 /// What a service is told when nobody named a region.
 const REGION_USUAL: &str = "us-east-1";
+/// A listing is not longer than this.
+const LIST_BYTES_MAX: usize = 4 << 20;
+/// The object on which it is tried whether the store minds conditions.
+const PROBE: &str = "probe";
+/// Putting a few bytes takes no longer than this, or counts as failed.
+pub const PUT_MAX: Duration = Duration::from_secs(30);
 /// How often a server looks whether another tree is in force.
 pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -38,6 +49,7 @@ pub struct Store {
     prefix: String,
     key: Credentials,
     http: reqwest::Client,
+    minds_conditions: Arc<OnceCell<bool>>,
 }
 
 impl Store {
@@ -72,7 +84,8 @@ impl Store {
             credentials = Credentials::new_with_token(&key.id, &key.secret, token);
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { bucket, prefix, key: credentials, http: network::client(0)? })
+        let (http, minds_conditions) = (network::client(0)?, Arc::default());
+        Ok(Self { bucket, prefix, key: credentials, http, minds_conditions })
     }
 
     async fn get(&self, key: &str) -> Result<Option<reqwest::Response>> {
@@ -86,13 +99,14 @@ impl Store {
         }
     }
 
-    /// What is in force there, and the tag of the object that says so.
-    async fn current(&self) -> Result<Option<(Current, Option<String>)>> {
+    /// What is in force there.
+    pub async fn in_force(&self) -> Result<Option<InForce>> {
         let Some(answer) = self.get(CURRENT).await? else { return Ok(None) };
         let tag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok());
         let tag = tag.map(str::to_owned);
         let bytes_max = usize::try_from(CURRENT_BYTES_MAX).unwrap_or(usize::MAX);
-        Ok(Some((Current::read(&body(answer, bytes_max).await?)?, tag)))
+        let current = Current::read(&body(answer, bytes_max).await?)?;
+        Ok(Some(InForce { current, tag }))
     }
 
     async fn fetch(&self, piece: &Piece) -> Result<()> {
@@ -114,7 +128,7 @@ impl Store {
         if length > piece.bytes_max || !piece.is_right(&new).map_err(cannot)? {
             let _ = std::fs::remove_file(&new);
             return Err(Problem::new(format!("the object {} has other bytes", piece.key))
-                .remedy("remove it, and push again from the publisher's folder"));
+                .remedy("remove it, and push again from a folder that has it"));
         }
         file.sync_all().and_then(|()| std::fs::rename(&new, &piece.path)).map_err(cannot)
     }
@@ -128,12 +142,13 @@ impl Store {
         Ok(answer.status().is_success() && said == Some(length))
     }
 
-    async fn put(&self, piece: &Piece) -> Result<()> {
+    /// Puts a file there under its content's name, if it is not there yet.
+    pub async fn put(&self, piece: &Piece) -> Result<()> {
         let cannot =
             |error| Problem::new(format!("cannot read {}", piece.path.display())).because(error);
         let file = tokio::fs::File::open(&piece.path).await.map_err(cannot)?;
         let length = file.metadata().await.map_err(cannot)?.len();
-        if piece.sha256.is_some() && self.is_there(piece, length).await? {
+        if self.is_there(piece, length).await? {
             return Ok(());
         }
         let object = format!("{}{}", self.prefix, piece.key);
@@ -145,85 +160,203 @@ impl Store {
         }
     }
 
-    /// Puts the depot in `root` there; false when that is what is there already.
-    pub async fn push(&self, root: &Path) -> Result<bool> {
-        let (current, pieces) = supervisor_depot::outgoing(root)?;
-        let there = self.current().await?;
-        if let Some((there, _)) = &there {
-            if there == &current {
-                return Ok(false);
-            }
-            if there.tree >= current.tree {
-                return Err(Problem::new(format!(
-                    "the store has tree {} in force, and this folder only tree {}",
-                    there.tree, current.tree
-                ))
-                .remedy("push from the folder that was published in last"));
-            }
-        }
-        for piece in &pieces {
-            self.put(piece).await?;
-        }
-        let object = format!("{}{CURRENT}", self.prefix);
+    /// Puts a few bytes there, if the object's tag is as it must be. False when it is not.
+    pub async fn put_bytes(&self, key: &str, bytes: Vec<u8>, must: &Must) -> Result<bool> {
+        let object = format!("{}{key}", self.prefix);
         let url = self.bucket.put_object(Some(&self.key), &object).sign(SIGNED_FOR);
-        let request = self.http.put(url).body(current.to_json());
-        // Two publishers at once: the second is told, instead of undoing what the first did.
-        let request = match there.and_then(|(_, tag)| tag) {
-            Some(tag) => request.header("if-match", tag),
-            None => request.header("if-none-match", "*"),
+        let request = self.http.put(url).timeout(PUT_MAX).body(bytes);
+        let request = match must {
+            Must::BeAnything => request,
+            Must::BeNothing => request.header("if-none-match", "*"),
+            Must::Be(tag) => request.header("if-match", tag),
         };
         match request.send().await.map_err(hidden)?.status() {
             status if status.is_success() => Ok(true),
-            StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT => {
-                Err(Problem::new("somebody else pushed at the same time")
-                    .remedy("push from the folder that was published in last"))
+            StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT | StatusCode::NOT_FOUND => {
+                Ok(false)
             }
-            status => Err(refused(CURRENT, status)),
+            status => Err(refused(key, status)),
         }
+    }
+
+    /// Removes an object. That it was not there is as good.
+    pub async fn remove(&self, key: &str) -> Result<()> {
+        let object = format!("{}{key}", self.prefix);
+        let url = self.bucket.delete_object(Some(&self.key), &object).sign(SIGNED_FOR);
+        match self.http.delete(url).send().await.map_err(hidden)?.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            status => Err(refused(key, status)),
+        }
+    }
+
+    /// The names that begin so, as many as one answer has: a thousand at most.
+    pub async fn names(&self, begin: &str) -> Result<Vec<String>> {
+        let mut list = self.bucket.list_objects_v2(Some(&self.key));
+        list.with_prefix(format!("{}{begin}", self.prefix));
+        let answer = self.http.get(list.sign(SIGNED_FOR)).send().await.map_err(hidden)?;
+        if !answer.status().is_success() {
+            return Err(refused(begin, answer.status()));
+        }
+        let text = body(answer, LIST_BYTES_MAX).await?;
+        let listed = std::str::from_utf8(&text).ok().map(ListObjectsV2::parse_response);
+        let Some(Ok(listed)) = listed else {
+            return Err(Problem::new("the object store's listing cannot be read")
+                .remedy("check its address: is it a service of the S3 kind?"));
+        };
+        let plain = |key: &str| key.strip_prefix(&self.prefix).map(str::to_owned);
+        Ok(listed.contents.iter().filter_map(|object| plain(&object.key)).collect())
+    }
+
+    /// Whether the store does not put what it is told to put on a condition that does not hold:
+    /// tried, because some services take no notice of conditions.
+    pub async fn minds_conditions(&self) -> Result<bool> {
+        let tried = self.minds_conditions.get_or_try_init(|| async {
+            self.put_bytes(PROBE, Vec::new(), &Must::BeAnything).await?;
+            let other = Must::Be("\"00000000000000000000000000000000\"".to_owned());
+            for must in [Must::BeNothing, other] {
+                match self.put_bytes(PROBE, Vec::new(), &must).await {
+                    Ok(false) => {}
+                    // It did it, or says that it cannot do it on a condition.
+                    Ok(true) | Err(_) => return Ok::<_, Problem>(false),
+                }
+            }
+            Ok(true)
+        });
+        tried.await.copied()
+    }
+
+    /// Brings into force what a folder has, if what it was made from still is. False when not.
+    pub async fn put_in_force(&self, base: Option<&InForce>, new: &Outgoing) -> Result<bool> {
+        for piece in &new.contents {
+            self.put(piece).await?;
+        }
+        let turn = match self.minds_conditions().await? {
+            true => None,
+            false => Some(Turn::take(self).await?),
+        };
+        let done = self.put_in_turn(base, new, turn.as_ref()).await;
+        if let Some(turn) = turn {
+            turn.end().await;
+        }
+        if let Ok(true) = done {
+            for key in &new.outdated {
+                // What stays is in nobody's way.
+                let _ = self.remove(key).await;
+            }
+        }
+        done
+    }
+
+    async fn put_in_turn(
+        &self,
+        base: Option<&InForce>,
+        new: &Outgoing,
+        turn: Option<&Turn<'_>>,
+    ) -> Result<bool> {
+        let now = self.in_force().await?;
+        if now.as_ref().map(|now| &now.current) != base.map(|base| &base.current) {
+            return Ok(false);
+        }
+        for piece in &new.lists {
+            self.put(piece).await?;
+        }
+        let must = match (turn, base.map(|base| base.tag.clone())) {
+            (Some(turn), _) if turn.is_over() => return Ok(false),
+            (Some(_), _) => Must::BeAnything,
+            (None, None) => Must::BeNothing,
+            (None, Some(Some(tag))) => Must::Be(tag),
+            (None, Some(None)) => {
+                return Err(Problem::new("the object store tells no tag of an object")
+                    .remedy("choose a store that does; what was published stays in force"));
+            }
+        };
+        self.put_bytes(CURRENT, new.current.to_json(), &must).await
+    }
+
+    /// Puts the depot in `root` there; false when that is what is there already.
+    pub async fn push(&self, root: &Path) -> Result<bool> {
+        let folder = Pushed::at(root);
+        let base = self.in_force().await?;
+        let current = base.as_ref().map(|base| &base.current);
+        let Some(new) = supervisor_depot::outgoing(root, current)? else {
+            if folder.seen().as_ref() != current {
+                folder.note(current)?;
+            }
+            return Ok(false);
+        };
+        let others = || {
+            Problem::new("others have published in the store since this folder was pushed").remedy(
+                "publish there, too: --root s3:… --keys DIR; or push from the folder that was \
+                     published in last",
+            )
+        };
+        if folder.seen().as_ref() != current {
+            return Err(others());
+        }
+        if !self.put_in_force(base.as_ref(), &new).await? {
+            return Err(others());
+        }
+        folder.note(Some(&new.current))?;
+        Ok(true)
+    }
+
+    /// What is in force, or that there is no depot.
+    pub async fn depot(&self) -> Result<InForce> {
+        self.in_force().await?.ok_or_else(|| {
+            Problem::new("there is no depot in that place of the object store")
+                .remedy("push one from its folder: holdfast-depot push --root DIR s3:…")
+        })
     }
 
     /// Brings the copy up to what is in force there; whether that was something new.
     pub async fn pull(&self, replica: &Replica) -> Result<bool> {
-        let Some((current, _)) = self.current().await? else {
-            return Err(Problem::new("there is no depot in that place of the object store")
-                .remedy("push one from its folder: holdfast-depot push --root DIR s3:…"));
-        };
-        if replica.tree() == Some(current.tree) {
+        let InForce { current, .. } = self.depot().await?;
+        if replica.is_there() && replica.seen().as_ref() == Some(&current) {
             return Ok(false);
         }
-        for piece in replica.lists(&current)? {
-            self.fetch(&piece).await?;
-        }
+        self.pull_lists(replica, &current).await?;
         for piece in replica.missing(&current)? {
             self.fetch(&piece).await?;
         }
         replica.switch(&current)?;
         Ok(true)
     }
+
+    /// Fetches the lists of what is in force, if somebody signed it whom the copy's keys know.
+    pub async fn pull_lists(&self, replica: &Replica, current: &Current) -> Result<()> {
+        replica.judge(current)?;
+        for piece in replica.lists(current)? {
+            self.fetch(&piece).await?;
+        }
+        Ok(())
+    }
 }
 
-/// Pulls for ever. What goes wrong is said once, and the copy goes on with what it has.
-pub async fn keep_pulled(store: &Store, folder: PathBuf) -> Result<()> {
-    let replica = Replica::at(&folder)?;
-    let mut is_well = true;
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let done = store.pull(&replica).await;
-        tell(&mut is_well, done);
-    }
+/// What must be there for an object to be put.
+pub enum Must {
+    BeAnything,
+    BeNothing,
+    Be(String),
+}
+
+/// What is in force, and the tag of the object that says so.
+pub struct InForce {
+    pub current: Current,
+    tag: Option<String>,
 }
 
 /// Pushes each new tree, for ever.
-pub async fn keep_pushed(store: &Store, root: PathBuf) -> Result<()> {
+pub async fn keep_pushed(store: &Store, root: &Path) {
     let mut is_well = true;
     loop {
-        let done = store.push(&root).await;
+        let done = store.push(root).await;
         tell(&mut is_well, done);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-fn tell(is_well: &mut bool, done: Result<bool>) {
+/// Says once what goes wrong, until it goes well again.
+pub fn tell(is_well: &mut bool, done: Result<bool>) {
     match done {
         Ok(_) => *is_well = true,
         Err(problem) if *is_well => {

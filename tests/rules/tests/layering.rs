@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tests_rules::{expect_none, rooms, root};
 
 /// Every allowed arrow, and why it is there. A new one is a decision, not an edit.
-const ARROWS: [(&str, &str, &str); 27] = [
+const ARROWS: [(&str, &str, &str); 29] = [
     ("engine-storage", "engine-repository", "a stored file is named by its id and kind"),
+    ("engine-storage", "tests-support", "its tests run object stores of others"),
     ("engine-transfer", "engine-contract", "it keeps to the memory plan"),
     ("engine-transfer", "engine-repository", "it moves packs, trees and snapshots"),
     ("engine-transfer", "engine-storage", "it moves them to and from destinations"),
@@ -26,6 +27,7 @@ const ARROWS: [(&str, &str, &str); 27] = [
     ("supervisor-server", "spk", "its tests build packages to publish"),
     ("supervisor-server", "supervisor-fetch", "it follows other depots over HTTP"),
     ("supervisor-server", "supervisor-trust", "a command names a role, and a plan its gap"),
+    ("supervisor-server", "tests-support", "its tests run object stores of others"),
     ("tests-conformance", "supervisor-trust", "the client under test"),
     ("tests-conformance", "supervisor-fetch", "the client fetches as the supervisor does"),
     ("tests-stories", "tests-support", "stories speak its words"),

@@ -1,50 +1,15 @@
 //! A repository in a bucket: ours writes, restic reads and writes there, ours reads again; and the
 //! key of the bucket is seen nowhere.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use tests_support::compare::trees;
+use tests_support::stores::Moto;
 use tests_support::tree::ordinary;
 use tests_support::{Finished, TempHome, program, run};
 
 const KEY_ID: &str = "AKIAHOLDFASTSTORY";
 const SECRET: &str = "not-for-anybodys-eyes";
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = (self.0.kill(), self.0.wait());
-    }
-}
-
-/// A stand-in for an S3 service, with an empty bucket `photos`; and its host and port.
-fn a_service() -> (Server, String) {
-    let peers = tests_support::workspace().join("scripts/peers");
-    let found = run(Command::new(peers).arg("moto")).must_succeed();
-    let mut child = Command::new(found.out.trim())
-        .args(["-H", "127.0.0.1", "-p", "0"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = said
-        .by_ref()
-        .find_map(|line| Some(line.unwrap().split_once("Running on http://")?.1.trim().to_owned()))
-        .expect("the server says where it listens");
-    // It goes on writing, and must find somebody who reads.
-    std::thread::spawn(move || said.for_each(drop));
-    let mut line = TcpStream::connect(&address).unwrap();
-    let ask = "PUT /photos HTTP/1.0\r\nHost: s3\r\nContent-Length: 0\r\n\r\n";
-    line.write_all(ask.as_bytes()).unwrap();
-    let mut answer = String::new();
-    line.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains(" 200 "), "{answer}");
-    (Server(child), address)
-}
 
 /// Runs a program on the repository, with the key in the environment.
 fn on(home: &TempHome, program: &Path, repository: &str, arguments: &[&str]) -> Finished {
@@ -60,8 +25,8 @@ fn on(home: &TempHome, program: &Path, repository: &str, arguments: &[&str]) -> 
 fn what_we_put_into_a_bucket_comes_back_by_ours_and_by_restic_and_theirs_by_ours() {
     let home = TempHome::new();
     ordinary(&home.source(), 20 << 20);
-    let (_server, address) = a_service();
-    let repository = format!("s3:http://{address}/photos/of/ours");
+    let service = Moto::start("photos");
+    let repository = format!("s3:{}/photos/of/ours", service.url);
     let source = home.source();
     let source = source.to_str().unwrap();
     let (holdfast, restic) = (program("holdfast"), Path::new("restic"));

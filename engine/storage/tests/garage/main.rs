@@ -4,7 +4,6 @@
 
 #[path = "../rest/bad_line.rs"]
 mod bad_line;
-mod server;
 
 use bad_line::BadLine;
 use engine_repository::{FileKind, Id};
@@ -13,13 +12,18 @@ use engine_storage::{
     AccessKey, Name, Patience, Persistence, Retrying, S3, S3Address, Storage, StorageError,
     list_all,
 };
-use server::{BUCKET, Garage};
 use std::sync::Arc;
 use std::time::Duration;
+use tests_support::stores::{Access, BUCKET, Garage};
 
-fn s3(url: &str, path: &str, key: &AccessKey) -> S3 {
+fn s3(url: &str, path: &str, key: &Access) -> S3 {
     let address = S3Address::parse(&format!("{url}/{path}")).unwrap();
-    S3::at(address, Some(key.clone()), &std::env::temp_dir(), Patience::default())
+    S3::at(address, Some(opening(key)), &std::env::temp_dir(), Patience::default())
+}
+
+fn opening(key: &Access) -> AccessKey {
+    let Access { id, secret, region } = key.clone();
+    AccessKey { id, secret, token: None, region: Some(region) }
 }
 
 fn in_bucket(garage: &Garage, prefix: &str) -> S3 {
@@ -86,8 +90,8 @@ fn each_refusal_of_a_service_is_a_sentence_of_its_own() {
     let mut liar = garage.key.clone();
     liar.secret = "0".repeat(64);
     let mut elsewhere = garage.key.clone();
-    elsewhere.region = Some("mars".into());
-    let of = |key: &AccessKey, path: &str| s3(&garage.url, path, key);
+    elsewhere.region = "mars".into();
+    let of = |key: &Access, path: &str| s3(&garage.url, path, key);
     let path = format!("{BUCKET}/x");
     let answer = of(&liar, &path).size(Name::CONFIG).unwrap_err();
     assert!(matches!(answer, StorageError::KeyRefused { .. }), "{answer:?}");

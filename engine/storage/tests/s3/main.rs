@@ -1,7 +1,6 @@
 //! A repository in a bucket: judged by a stand-in of others' making, and by services that lie,
 //! refuse and break off. What a real service says is in `tests/garage`.
 
-mod moto;
 mod scripted;
 
 use engine_repository::{FileKind, Id};
@@ -10,10 +9,10 @@ use engine_storage::{
     AccessKey, Clock, Name, Patience, Persistence, Rates, Retrying, S3, S3Address, Storage,
     StorageError, list_all,
 };
-use moto::Moto;
 use scripted::{Asked, Heard, http, refusal, serve};
 use std::sync::Arc;
 use std::time::Duration;
+use tests_support::stores::Moto;
 
 const NAME: Name = Name::of(FileKind::Snapshot, Id::ZERO);
 

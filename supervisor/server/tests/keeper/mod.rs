@@ -8,11 +8,12 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use tests_support::stores::Access;
 
 /// A folder with depots and packages in it.
 pub struct Keeper {
     folder: tempfile::TempDir,
-    has_access_key: bool,
+    access: Option<Access>,
 }
 
 /// What a command said, and its exit code.
@@ -52,15 +53,15 @@ impl Said {
 impl Keeper {
     /// A keeper with an empty depot in `depot`.
     pub fn new() -> Self {
-        let keeper = Self { folder: tempfile::tempdir().unwrap(), has_access_key: false };
+        let keeper = Self { folder: tempfile::tempdir().unwrap(), access: None };
         keeper.types(&["init", "--root", "depot"]).well();
         keeper
     }
 
     /// The same with a key to an object store in the environment.
     #[allow(dead_code, reason = "not every test of this package has a store")]
-    pub fn with_access_key() -> Self {
-        Self { has_access_key: true, ..Self::new() }
+    pub fn with_access(access: Access) -> Self {
+        Self { access: Some(access), ..Self::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -71,12 +72,15 @@ impl Keeper {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-depot"));
         command.args(words).current_dir(self.folder.path());
-        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
-            command.env_remove(name);
-            if self.has_access_key {
-                command.env(name, "keeper");
-            }
+        let names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"];
+        let access = self.access.as_ref().map(|key| [&key.id, &key.secret, &key.region]);
+        for (at, name) in names.into_iter().enumerate() {
+            match access {
+                Some(words) => command.env(name, words[at]),
+                None => command.env_remove(name),
+            };
         }
+        command.env_remove("AWS_SESSION_TOKEN");
         command
     }
 
