@@ -121,7 +121,7 @@ fn a_file_larger_than_a_night_is_read_on_where_the_night_before_ended() {
     let video = source.join("video");
     fs::write(&video, noise(90_000_000, 5)).unwrap();
     place.init();
-    assert!(cut_off_at(&place, 50, &request(&source)));
+    assert!(cut_off_at(&place, 60, &request(&source)));
     let (_, stored) = packs(&place);
     assert!(stored > 30_000_000, "only {stored} bytes were stored before it was cut off");
     let next = back_up(&open(&place, place.folder()), &source);

@@ -11,6 +11,9 @@ use tests_support::{TempHome, compare, run};
 const MIB: u64 = 1 << 20;
 /// What a pack is filled up to.
 const PACK_BYTES: u64 = 16 * MIB;
+/// Pieces of the same file are spread between two packs, so what was read of one is read again
+/// from the first piece on that is in an open pack; it is not stored again.
+const SPREAD_BYTES: u64 = PACK_BYTES / 2;
 /// How fast a backup is that is to be cut off.
 const KIB_PER_SECOND: &str = "25000";
 /// How often a backup is stopped until the destination answers in time.
@@ -110,7 +113,7 @@ fn killed_at_any_moment_it_repeats_a_twentieth_and_a_pack_of_each_kind_at_most()
         let next = back_up(&home);
         assert_eq!(number(&next, "files_new") + number(&next, "files_unmodified"), FILES);
         let repeated = (done + number(&next, "bytes_read")).saturating_sub(all_bytes);
-        let allowed = done / 20 + 2 * PACK_BYTES;
+        let allowed = done / 20 + 2 * PACK_BYTES + SPREAD_BYTES;
         println!("killed after {packs} packs, {done} bytes read: {repeated} read again");
         assert!(repeated <= allowed, "{repeated} of {done} bytes were read again: {next}");
         let twice = stored(&home).saturating_sub(clean_stored);

@@ -104,56 +104,69 @@ fn number_at(record: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes)
 }
 
+/// Where in a record the parts of an entry lie, which is the order records sort in. The lengths,
+/// by which nothing is sorted, end both.
+struct Layout {
+    pack: usize,
+    mark: usize,
+    kind: usize,
+    id: usize,
+    offset: usize,
+}
+
+/// Sorts by pack, mark, kind and place.
+const BY_PACK: Layout = Layout { pack: 0, mark: 32, kind: 33, offset: 34, id: 38 };
+/// Sorts by kind, id, mark and pack. Begins as the blob's record does.
+const BY_BLOB: Layout = Layout { kind: 0, id: 1, mark: 33, pack: 34, offset: 66 };
+const LENGTH_AT: usize = 70;
+const PLAIN_BYTES_AT: usize = 74;
+
 impl Placed {
     /// Sorts by pack, mark, kind and place.
     pub(super) fn by_pack(&self) -> PlacedRecord {
-        let blob = &self.packed.blob;
-        let mut record = [0; PLACED_BYTES];
-        record[..32].copy_from_slice(self.pack.as_bytes());
-        record[32] = self.mark;
-        record[33] = kind_number(blob.kind);
-        record[34..38].copy_from_slice(&self.packed.offset.to_be_bytes());
-        record[38..70].copy_from_slice(blob.id.as_bytes());
-        record[70..74].copy_from_slice(&blob.length.to_be_bytes());
-        record[74..].copy_from_slice(&plain_bytes(blob).to_be_bytes());
-        record
+        self.laid_out(&BY_PACK)
     }
 
     /// The same back.
     pub(super) fn of_by_pack(record: &PlacedRecord) -> Self {
-        let blob = SealedBlob {
-            id: id_at(record, 38),
-            kind: kind_of(record[33]),
-            length: number_at(record, 70),
-            uncompressed_length: NonZeroU32::new(number_at(record, 74)),
-        };
-        let packed = PackedBlob { blob, offset: number_at(record, 34) };
-        Self { pack: id_at(record, 0), mark: record[32], packed }
+        Self::of(record, &BY_PACK)
     }
 
     /// Sorts by kind, id, mark and pack. Begins as the blob's record does.
     pub(super) fn by_blob(&self) -> PlacedRecord {
-        let blob = &self.packed.blob;
-        let mut record = [0; PLACED_BYTES];
-        record[..33].copy_from_slice(&blob_record(blob.kind, &blob.id));
-        record[33] = self.mark;
-        record[34..66].copy_from_slice(self.pack.as_bytes());
-        record[66..70].copy_from_slice(&self.packed.offset.to_be_bytes());
-        record[70..74].copy_from_slice(&blob.length.to_be_bytes());
-        record[74..].copy_from_slice(&plain_bytes(blob).to_be_bytes());
-        record
+        self.laid_out(&BY_BLOB)
     }
 
     /// The same back.
     pub(super) fn of_by_blob(record: &PlacedRecord) -> Self {
-        let blob = SealedBlob {
-            id: id_at(record, 1),
-            kind: kind_of(record[0]),
-            length: number_at(record, 70),
-            uncompressed_length: NonZeroU32::new(number_at(record, 74)),
+        Self::of(record, &BY_BLOB)
+    }
+
+    fn laid_out(&self, at: &Layout) -> PlacedRecord {
+        let blob = &self.packed.blob;
+        let mut record = [0; PLACED_BYTES];
+        let mut put = |at: usize, bytes: &[u8]| {
+            record[at..at + bytes.len()].copy_from_slice(bytes);
         };
-        let packed = PackedBlob { blob, offset: number_at(record, 66) };
-        Self { pack: id_at(record, 34), mark: record[33], packed }
+        put(at.pack, self.pack.as_bytes());
+        put(at.mark, &[self.mark]);
+        put(at.kind, &[kind_number(blob.kind)]);
+        put(at.id, blob.id.as_bytes());
+        put(at.offset, &self.packed.offset.to_be_bytes());
+        put(LENGTH_AT, &blob.length.to_be_bytes());
+        put(PLAIN_BYTES_AT, &plain_bytes(blob).to_be_bytes());
+        record
+    }
+
+    fn of(record: &PlacedRecord, at: &Layout) -> Self {
+        let blob = SealedBlob {
+            id: id_at(record, at.id),
+            kind: kind_of(record[at.kind]),
+            length: number_at(record, LENGTH_AT),
+            uncompressed_length: NonZeroU32::new(number_at(record, PLAIN_BYTES_AT)),
+        };
+        let packed = PackedBlob { blob, offset: number_at(record, at.offset) };
+        Self { pack: id_at(record, at.pack), mark: record[at.mark], packed }
     }
 }
 
