@@ -45,7 +45,7 @@ fn outranks(one: &Item, other: &Item) -> Ordering {
     compare(&one.version, &other.version).then(one.build_min.cmp(&other.build_min))
 }
 
-/// The answer's bytes, written row by row: as one value, ten thousand rows take a hundred megabytes.
+/// The answer's bytes, written row by row: as one value, ten thousand rows take a hundred MiB.
 pub fn answer(shelves: &Shelves, asked: &Asked, base_url: &str) -> Vec<u8> {
     let shape = asked.shape();
     let (begin, end) = match shape {
