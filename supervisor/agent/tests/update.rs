@@ -47,7 +47,7 @@ fn an_honest_depot_is_believed_and_another_ones_key_is_not() {
     assert!(!town.nas.var().join("trust/timestamp.json").exists());
     town.trusts(&town.depot);
     let said = town.check(&served.url);
-    assert!(said.contains("sleepy"), "{said}");
+    assert!(said.contains("no sleepy, nor anything else: its shelves are empty"), "{said}");
     assert!(town.nas.var().join("trust/timestamp.json").exists());
 }
 

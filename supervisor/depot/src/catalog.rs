@@ -45,19 +45,33 @@ fn outranks(one: &Item, other: &Item) -> Ordering {
     compare(&one.version, &other.version).then(one.build_min.cmp(&other.build_min))
 }
 
-/// The answer's bytes.
+/// The answer's bytes, written row by row: as one value, ten thousand rows take a hundred MiB.
 pub fn answer(shelves: &Shelves, asked: &Asked, base_url: &str) -> Vec<u8> {
     let shape = asked.shape();
-    let rows = rows(shelves, asked).into_iter();
-    let packages: Vec<Value> =
-        rows.map(|item| row(item, &asked.language, shape, base_url)).collect();
-    let keys = || shelves.publishers.iter().map(|key| key.armored()).collect::<Vec<_>>();
-    let answer = match shape {
-        Shape::List => Value::Array(packages),
-        Shape::PackagesAndKeyrings => json!({"packages": packages, "keyrings": keys()}),
-        Shape::Packages => json!({"packages": packages}),
+    let (begin, end) = match shape {
+        Shape::List => ("[", "]".to_owned()),
+        Shape::PackagesAndKeyrings => {
+            let keys: Vec<&str> = shelves.publishers.iter().map(|key| key.armored()).collect();
+            ("{\"packages\":[", format!("],\"keyrings\":{}}}", json!(keys)))
+        }
+        Shape::Packages => ("{\"packages\":[", "]}".to_owned()),
     };
-    serde_json::to_vec(&answer).unwrap_or_default()
+    let mut out = begin.as_bytes().to_vec();
+    let rows = rows(shelves, asked);
+    for (at, item) in rows.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        if at == 1 {
+            // Rows are much alike. Growing step by step leaves holes as large as the answer.
+            out.reserve(rows.len() * (out.len() + out.len() / 4));
+        }
+        // Writing to memory cannot fail, and every key is text.
+        let _ = serde_json::to_writer(&mut out, &row(item, &asked.language, shape, base_url));
+    }
+    out.extend(end.into_bytes());
+    out.shrink_to_fit();
+    out
 }
 
 fn row(item: &Item, language: &str, shape: Shape, base_url: &str) -> Value {

@@ -175,6 +175,14 @@ impl Place {
         self.read_in_force(Self::read_tree)
     }
 
+    /// Reads the metadata of the tree in force, and leaves the shelves, which may be long, empty.
+    pub fn read_current_metadata(&self) -> Result<Tree, DepotError> {
+        self.read_in_force(|place, number| {
+            let metadata = place.read_metadata(number)?;
+            Ok(Tree { number, shelves: Shelves::default(), metadata })
+        })
+    }
+
     /// Reads what a server needs of the tree in force.
     pub fn read_shelf(&self) -> Result<Shelf, DepotError> {
         self.read_in_force(Self::read_shelf_of)
@@ -257,14 +265,18 @@ impl Place {
     }
 
     fn read_tree(&self, number: u64) -> Result<Tree, DepotError> {
-        let shelves = self.read_shelves(number)?;
+        let (shelves, metadata) = (self.read_shelves(number)?, self.read_metadata(number)?);
+        Ok(Tree { number, shelves, metadata })
+    }
+
+    fn read_metadata(&self, number: u64) -> Result<Vec<(String, Vec<u8>)>, DepotError> {
         let mut metadata = Vec::new();
         for name in self.metadata_names(number)? {
             let bytes_max = u64::from(supervisor_trust::client::TARGETS_BYTES_MAX);
             let bytes = read(&self.metadata(number, &name), bytes_max)?;
             metadata.push((name, bytes));
         }
-        Ok(Tree { number, shelves, metadata })
+        Ok(metadata)
     }
 
     /// Writes a tree beside the others. Nobody sees it yet. What is the same in the tree before is

@@ -227,7 +227,7 @@ pub fn renew(root: &Path, now: UnixSeconds) -> Result<(), DepotError> {
 /// What is known of the depot's keys and signatures.
 pub fn keys(root: &Path, now: UnixSeconds) -> Result<KeysReport, DepotError> {
     let place = Place::at(root);
-    let tree = place.read_current()?;
+    let tree = place.read_current_metadata()?;
     Ok(Signed::read(&tree)?.report(&Keyring::of(&place)?, &tree, now))
 }
 

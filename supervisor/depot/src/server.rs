@@ -125,6 +125,8 @@ impl Served {
 struct Answers {
     by_question: HashMap<(Asked, String), Answer>,
     bytes: usize,
+    /// What the next one may take.
+    bytes_largest: usize,
 }
 
 /// An answer and its hash.
@@ -348,6 +350,10 @@ impl Served {
             return answer.clone();
         }
         let (asked, base_url) = &question;
+        if answers.bytes + answers.bytes_largest > ANSWERS_BYTES_MAX {
+            // Before the next one is made, so that they are not there together.
+            *answers = Answers::default();
+        }
         let bytes = Bytes::from(catalog::answer(&self.shelf.shelves, asked, base_url));
         let sha256 = hex::encode(Sha256::digest(&bytes)).into();
         let answer = Answer { bytes, sha256 };
@@ -357,6 +363,7 @@ impl Served {
             *answers = Answers::default();
         }
         answers.bytes += cost;
+        answers.bytes_largest = answers.bytes_largest.max(cost);
         answers.by_question.insert(question, answer.clone());
         answer
     }

@@ -113,14 +113,19 @@ impl Targets {
             .filter(|(_, _, offer)| offer.fits(wanted))
             .max_by(|(_, _, one), (_, _, other)| compare_versions(&one.version, &other.version))
             .ok_or_else(|| TrustError::NoSuchTarget {
-                what: format!(
-                    "{} for {} with DSM {}-{} in channel {}",
-                    wanted.package,
-                    wanted.platforms.first().unwrap_or(&"no platform"),
-                    wanted.dsm_major,
-                    wanted.dsm_build,
-                    wanted.channel
-                ),
+                what: match self.targets.is_empty() {
+                    true => {
+                        format!("{}, nor anything else: its shelves are empty", wanted.package)
+                    }
+                    false => format!(
+                        "{} for {} with DSM {}-{} in channel {}",
+                        wanted.package,
+                        wanted.platforms.first().unwrap_or(&"no platform"),
+                        wanted.dsm_major,
+                        wanted.dsm_build,
+                        wanted.channel
+                    ),
+                },
             })
     }
 }
