@@ -11,7 +11,7 @@ use tests_support::tree::Tree;
 use tests_support::{Dsm, Shell, run};
 
 const MIB: u64 = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(feature = "long") { 3600 } else { 600 });
 
 /// Files of the owner; with time to spare (`--features long`), as many as a NAS of a family has.
 const FILES: usize = if cfg!(feature = "long") { 200_000 } else { 10_000 };
