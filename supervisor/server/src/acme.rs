@@ -118,11 +118,13 @@ impl Asking {
         self.answer(&mut order).await?;
         let patience = RetryPolicy::new().timeout(PATIENCE);
         if order.poll_ready(&patience).await.map_err(refused)? != OrderStatus::Ready {
-            return Err(Problem::new("the certificate authority does not believe that the names are ours")
-                .remedy(
-                    "see that each name of --acme leads to this server's --listen at port 80, \
+            return Err(Problem::new(
+                "the certificate authority does not believe that the names are ours",
+            )
+            .remedy(
+                "see that each name of --acme leads to this server's --listen at port 80, \
                      from the internet",
-                ));
+            ));
         }
         let key = order.finalize().await.map_err(refused)?;
         let chain = order.poll_certificate(&patience).await.map_err(refused)?;
@@ -151,8 +153,8 @@ impl Asking {
     async fn account(&self) -> Result<Account> {
         let path = self.folder.join("account.json");
         let mut kept = Vec::new();
-        let read = File::open(&path)
-            .and_then(|file| file.take(ACCOUNT_BYTES_MAX).read_to_end(&mut kept));
+        let read =
+            File::open(&path).and_then(|file| file.take(ACCOUNT_BYTES_MAX).read_to_end(&mut kept));
         let known = read.ok().and_then(|_| serde_json::from_slice::<Known>(&kept).ok());
         if let Some(known) = known.filter(|known| known.directory == self.directory) {
             let builder = Account::builder_with_http(Box::new(Line(network::client(0)?)));
@@ -183,8 +185,7 @@ struct Known {
 
 /// Keeps a secret in a file, for its owner alone, by one rename.
 fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
-    let cannot =
-        |error| Problem::new(format!("cannot write {}", path.display())).because(error);
+    let cannot = |error| Problem::new(format!("cannot write {}", path.display())).because(error);
     let new = path.with_extension("new");
     // Made anew, so that the mode is ours and not that of something left behind.
     let _ = fs::remove_file(&new);
