@@ -97,7 +97,7 @@ async fn open(mut serving: Serving, means: &Means) -> Result<()> {
 enum Exchange {
     Nothing,
     Pull(Arc<Copy>, Arc<OnStore>),
-    Push(Store),
+    Push(Box<Store>),
 }
 
 /// Opens the object store, if there is one. A depot that is in one is served from a copy of it.
@@ -105,7 +105,7 @@ async fn exchange(serving: &mut Serving, means: &Means) -> Result<Exchange> {
     let location = serving.root.to_string_lossy().into_owned();
     if !location.starts_with("s3:") {
         return match &serving.push_to {
-            Some(location) => Ok(Exchange::Push(Store::at(location, &means.key)?)),
+            Some(location) => Ok(Exchange::Push(Box::new(Store::at(location, &means.key)?))),
             None => Ok(Exchange::Nothing),
         };
     }

@@ -4,8 +4,8 @@
 //! Synology system; it installs, starts, upgrades and removes packages as DSM does: in its order,
 //! with its environment, its users and its links. [`Center`] asks a depot as Package Center asks.
 //! [`tree`] makes the files that break backups, [`compare`] says in which byte or attribute two
-//! trees differ, [`program`] finds (and builds) the real programs of the workspace, [`stores`] starts
-//! object stores.
+//! trees differ, [`program`] finds (and builds) the real programs of the workspace, [`stores`]
+//! starts object stores.
 //!
 //! **Invariant:** nothing here is shared with what it judges. Packages are unpacked by the
 //! system's `tar` and their INFO is read by DSM's rules written down a second time: a mistake in
