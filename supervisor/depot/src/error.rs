@@ -205,6 +205,10 @@ pub enum DepotError {
     Listen(#[source] io::Error),
 }
 
+const UNSEALED: &str = "Bring the depot's newest timestamp key into the folder of keys; if it is \
+                        there, somebody else wrote into the bucket: see who can.";
+const NO_SPARE: &str = "Make one while the root keys are at hand: `depot keys spare`.";
+
 fn first(findings: &[String]) -> &str {
     findings.first().map_or("spk check refuses it", String::as_str)
 }
@@ -276,15 +280,9 @@ impl DepotError {
             Self::NoSuchKey { .. } => {
                 "See `depot keys show` for the ids; give enough of one to tell it apart.".to_owned()
             }
-            Self::Unsealed => {
-                "Bring the depot's newest timestamp key into the folder of keys; if it is there, \
-                 somebody else wrote into the bucket: see who can."
-                    .to_owned()
-            }
+            Self::Unsealed => UNSEALED.to_owned(),
             Self::Store { remedy, .. } => remedy.clone(),
-            Self::NoSpare => {
-                "Make one while the root keys are at hand: `depot keys spare`.".to_owned()
-            }
+            Self::NoSpare => NO_SPARE.to_owned(),
             Self::Gap { gap } => gap_remedy(gap),
             Self::Trust(cause) => cause.remedy().to_owned(),
             Self::PublisherKey { .. } | Self::NoSuchPublisher { .. } => self.publisher_remedy(),

@@ -9,6 +9,7 @@
 //! tokens.json          who may publish over HTTP, by the hashes of their tokens
 //! uploads/             what came of packages so far
 //! mirrors/             what was last seen of other depots
+//! acme/                the account and certificate that an authority gave, if one is asked
 //! downloads.json       how often each file was fetched
 //! spare.root.json      the next root, signed in advance, if one was made
 //! store.json           what an object store had in force when last seen, if there is one
@@ -28,6 +29,7 @@
 
 mod asked;
 mod catalog;
+mod challenges;
 mod connection;
 mod counts;
 mod error;
@@ -53,6 +55,7 @@ mod tls;
 mod tokens;
 mod upload;
 
+pub use challenges::Challenges;
 pub use connection::Door;
 pub use counts::downloads;
 pub use error::DepotError;

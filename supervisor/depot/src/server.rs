@@ -7,6 +7,7 @@
 //! GET /metadata/FILE      the signed metadata
 //! GET /web                the page for people
 //! /publish/SHA256         a maintainer's upload
+//! /.well-known/acme-challenge/…   what a certificate authority asks
 //! ```
 //!
 //! Whatever else is asked for is answered as the catalog: a source's address may have any path,
@@ -21,6 +22,7 @@
 
 use crate::asked::{Asked, QUERY_BYTES_MAX, decoded};
 use crate::catalog;
+use crate::challenges::Challenges;
 use crate::connection::{Door, serve_until};
 use crate::counts::{Counts, Kind};
 use crate::error::DepotError;
@@ -31,6 +33,7 @@ use crate::page::page;
 use crate::place::{Place, Shelf};
 use crate::publisher::{InFolder, Publisher};
 use crate::shelves::Item;
+use crate::tls::Certificates;
 use crate::upload::Upload;
 use axum::Extension;
 use axum::Router;
@@ -72,6 +75,8 @@ pub struct ServeSettings {
     pub renew: bool,
     /// Who carries out what is asked for over HTTP.
     pub publisher: Arc<dyn Publisher>,
+    /// What is answered to a certificate authority.
+    pub challenges: Challenges,
     /// The clock.
     pub clock: fn() -> UnixSeconds,
     /// Proxies that are believed when they say who asked, and how.
@@ -88,6 +93,7 @@ impl ServeSettings {
             base_url: None,
             renew: false,
             publisher: Arc::new(InFolder(root.to_owned())),
+            challenges: Challenges::default(),
             clock,
             proxies: Proxies::default(),
             requests_per_minute_max: 0,
@@ -102,6 +108,7 @@ struct Depot {
     listens_on: Option<SocketAddr>,
     limits: Limits,
     counts: Counts,
+    certificates: Option<Arc<Certificates>>,
     in_force: Mutex<Arc<Served>>,
 }
 
@@ -164,6 +171,7 @@ pub async fn serve_at(
         listens_on: doors.first().and_then(|door| door.listener.local_addr().ok()),
         limits: Limits::new(settings.requests_per_minute_max),
         counts,
+        certificates: doors.iter().find_map(|door| door.tls.clone()),
         in_force: Mutex::new(Arc::new(Served::new(shelf))),
         settings,
     });
@@ -245,6 +253,7 @@ fn router(depot: Arc<Depot>) -> Router {
         .route("/metadata/{*file}", get(metadata))
         .route("/web", any(web))
         .route("/publish/{sha256}", any(publish))
+        .route("/.well-known/acme-challenge/{token}", get(challenge))
         .fallback(catalog_page)
         .layer(axum::middleware::from_fn_with_state(depot.clone(), watch))
         .with_state(depot)
@@ -448,6 +457,21 @@ async fn metadata(
     handed_out(&method, &headers, content).await
 }
 
+async fn challenge(
+    State(depot): State<Arc<Depot>>,
+    UrlPath(token): UrlPath<String>,
+) -> Response<Body> {
+    match depot.settings.challenges.answer(&token) {
+        Some(answer) => {
+            let mut response = Response::new(Body::from(answer));
+            let plain = HeaderValue::from_static("application/octet-stream");
+            response.headers_mut().insert(header::CONTENT_TYPE, plain);
+            response
+        }
+        None => plain(StatusCode::NOT_FOUND),
+    }
+}
+
 async fn publish(
     State(depot): State<Arc<Depot>>,
     UrlPath(sha256): UrlPath<String>,
@@ -483,6 +507,13 @@ async fn metrics_page(State(depot): State<Arc<Depot>>) -> Response<Body> {
          # TYPE holdfast_depot_packages gauge\nholdfast_depot_packages {}\n",
         served.by_file.len()
     ));
+    if let Some(certificates) = &depot.certificates {
+        text.push_str(&format!(
+            "# HELP holdfast_depot_certificate_days Whole days until the TLS certificate ends.\n\
+             # TYPE holdfast_depot_certificate_days gauge\nholdfast_depot_certificate_days {}\n",
+            certificates.days_left((depot.settings.clock)())
+        ));
+    }
     let mut response = Response::new(Body::from(text));
     let media_type = HeaderValue::from_static("text/plain; version=0.0.4");
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);

@@ -176,14 +176,26 @@ pub struct Serving {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8484")]
     pub listen: String,
     /// Where HTTPS is spoken
-    #[arg(long, value_name = "ADDR", requires_all = ["tls_cert", "tls_key"])]
+    #[arg(long, value_name = "ADDR", requires = "certificate")]
     pub listen_tls: Option<String>,
     /// The chain of certificates, in PEM; read again at SIGHUP
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "tls_key", group = "certificate")]
     pub tls_cert: Option<PathBuf>,
     /// Its key, in PEM
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Ask an authority for a certificate for this name, and renew it; once for each. The name has
+    /// to lead to --listen at port 80
+    #[arg(long, value_name = "NAME", group = "certificate", conflicts_with = "tls_cert")]
+    #[arg(requires = "listen_tls")]
+    pub acme: Vec<String>,
+    /// The authority's directory
+    #[arg(long, value_name = "URL", requires = "acme")]
+    #[arg(default_value = "https://acme-v02.api.letsencrypt.org/directory")]
+    pub acme_directory: String,
+    /// Where the authority may write to when something is wrong with a certificate
+    #[arg(long, value_name = "ADDRESS", requires = "acme")]
+    pub acme_mail: Option<String>,
     /// Where Prometheus may ask for /metrics
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<String>,

@@ -9,6 +9,7 @@
 //! **Not here:** what a depot is (`supervisor-depot`), what a signature is worth
 //! (`supervisor-trust`), anything of a NAS.
 
+mod acme;
 mod canary;
 mod command_line;
 mod depot;

@@ -1,5 +1,6 @@
 //! `serve`: opening the doors, reading certificates again at SIGHUP, stopping in peace.
 
+use crate::acme;
 use crate::command_line::Serving;
 use crate::depot::{Means, clock};
 use crate::problem::{Problem, Result};
@@ -34,6 +35,7 @@ async fn open(mut serving: Serving, means: &Means) -> Result<()> {
     }
     let certificates = match (&serving.tls_cert, &serving.tls_key) {
         (Some(chain), Some(key)) => Some(Arc::new(Certificates::read(chain, key)?)),
+        _ if !serving.acme.is_empty() => Some(Arc::new(acme::at_hand(&serving.root)?)),
         _ => None,
     };
     let place = match &serving.answers {
@@ -63,6 +65,21 @@ async fn open(mut serving: Serving, means: &Means) -> Result<()> {
         ..usual
     };
     let root = serving.root.clone();
+    let asking = acme::Asking {
+        names: serving.acme,
+        directory: serving.acme_directory,
+        mail: serving.acme_mail,
+        folder: acme::folder(&root),
+        challenges: settings.challenges.clone(),
+    };
+    let certified = async {
+        match &certificates {
+            Some(certificates) if !asking.names.is_empty() => {
+                acme::keep_certified(&asking, certificates).await;
+            }
+            _ => std::future::pending().await,
+        }
+    };
     let exchanging = async {
         match &exchange {
             Exchange::Nothing => std::future::pending().await,
@@ -73,7 +90,8 @@ async fn open(mut serving: Serving, means: &Means) -> Result<()> {
     let stop = async {
         tokio::select! {
             () = asked_to_stop() => {}
-            () = read_again(certificates) => {}
+            () = read_again(certificates.clone()) => {}
+            () = certified => {}
             () = exchanging => {}
         }
     };

@@ -3,7 +3,7 @@
 //! ```text
 //! bring up    the work folder to what is in force there: lists alone, no packages
 //! change      it there, as one changes any depot
-//! put         packages first, then lists, then `current`: if it is what the change began with
+//! put         packages first, then lists, then `current`: if that is still what it began with
 //! else        begin again
 //! ```
 //!

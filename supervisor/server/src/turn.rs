@@ -116,7 +116,8 @@ async fn remove(store: &Store, claim: &mut Option<Claim>) {
 struct Others(BTreeMap<String, Instant>);
 
 impl Others {
-    /// Notes a listing. Whether no other name is lower than ours, and whether there is none.
+    /// Takes note of a listing; whether no other name is lower than ours, and whether none is
+    /// there.
     fn look(&mut self, ours: &str, names: Vec<String>, now: Instant) -> (bool, bool) {
         let names = names.into_iter().filter(|name| name != ours);
         let seen = names.map(|name| {

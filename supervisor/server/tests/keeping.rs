@@ -96,6 +96,9 @@ fn curl_speaks_http_2_over_tls_and_sees_the_next_certificate_after_a_hangup() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let counted = curl(&[metrics]).well();
+    // It is for two days, and a moment of them may be over.
+    let days = ["1", "2"].map(|days| format!("\nholdfast_depot_certificate_days {days}\n"));
+    assert!(days.iter().any(|days| counted.contains(days)), "{counted}");
     let row = "holdfast_depot_downloads_total{package=\"hello\",version=\"1.0.0-1\",\
                platform=\"x86_64\"} 1";
     assert!(counted.lines().any(|line| line == row), "{counted}");

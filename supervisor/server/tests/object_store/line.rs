@@ -94,8 +94,8 @@ impl Side {
         let forgets = self.happens == Happens::ForgetsConditions;
         let stays = |line: &&str| {
             let is_condition = field(line, "if-match") || field(line, "if-none-match");
-            let is_left_out = field(line, "connection") || forgets && is_condition;
-            !line.is_empty() && !is_left_out
+            let is_ours = line.is_empty() || field(line, "connection");
+            !is_ours && (!forgets || !is_condition)
         };
         let head: String = head.lines().filter(stays).map(|line| format!("{line}\r\n")).collect();
         let mut store = TcpStream::connect(&self.store)?;
