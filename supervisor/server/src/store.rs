@@ -5,14 +5,14 @@
 
 use crate::network::{self, body, unreachable};
 use crate::problem::{Problem, Result};
-use crate::turn::Turn;
+use crate::turn::{Turn, new_name};
 use reqwest::StatusCode;
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use supervisor_depot::{CURRENT, CURRENT_BYTES_MAX, Current, Outgoing, Piece, Pushed, Replica};
 use tokio::sync::OnceCell;
 
@@ -22,8 +22,11 @@ const SIGNED_FOR: Duration = Duration::from_secs(15 * 60);
 const REGION_USUAL: &str = "us-east-1";
 /// A listing is not longer than this.
 const LIST_BYTES_MAX: usize = 4 << 20;
-/// The object on which it is tried whether the store minds conditions.
-const PROBE: &str = "probe";
+/// Where objects are on which it is tried whether the store minds conditions.
+const PROBES: &str = "probes/";
+/// How often an answer that says "not now" is taken for one, and how long the first pause is.
+const TRIES_MAX: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(100);
 /// Putting a few bytes takes no longer than this, or counts as failed.
 pub const PUT_MAX: Duration = Duration::from_secs(30);
 /// How often a server looks whether another tree is in force.
@@ -146,36 +149,53 @@ impl Store {
     pub async fn put(&self, piece: &Piece) -> Result<()> {
         let cannot =
             |error| Problem::new(format!("cannot read {}", piece.path.display())).because(error);
-        let file = tokio::fs::File::open(&piece.path).await.map_err(cannot)?;
-        let length = file.metadata().await.map_err(cannot)?.len();
-        if self.is_there(piece, length).await? {
-            return Ok(());
-        }
         let object = format!("{}{}", self.prefix, piece.key);
-        let url = self.bucket.put_object(Some(&self.key), &object).sign(SIGNED_FOR);
-        let request = self.http.put(url).header("content-length", length).body(file);
-        match request.send().await.map_err(hidden)?.status() {
-            status if status.is_success() => Ok(()),
-            status => Err(refused(&piece.key, status)),
+        let mut pauses = pauses();
+        loop {
+            let file = tokio::fs::File::open(&piece.path).await.map_err(cannot)?;
+            let length = file.metadata().await.map_err(cannot)?.len();
+            if self.is_there(piece, length).await? {
+                return Ok(());
+            }
+            let url = self.bucket.put_object(Some(&self.key), &object).sign(SIGNED_FOR);
+            let request = self.http.put(url).header("content-length", length).body(file);
+            let status = request.send().await.map_err(hidden)?.status();
+            if status.is_success() {
+                return Ok(());
+            }
+            match pauses.next().filter(|_| is_passing(status)) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(refused(&piece.key, status)),
+            }
         }
     }
 
     /// Puts a few bytes there, if the object's tag is as it must be. False when it is not.
     pub async fn put_bytes(&self, key: &str, bytes: Vec<u8>, must: &Must) -> Result<bool> {
         let object = format!("{}{key}", self.prefix);
-        let url = self.bucket.put_object(Some(&self.key), &object).sign(SIGNED_FOR);
-        let request = self.http.put(url).timeout(PUT_MAX).body(bytes);
-        let request = match must {
-            Must::BeAnything => request,
-            Must::BeNothing => request.header("if-none-match", "*"),
-            Must::Be(tag) => request.header("if-match", tag),
-        };
-        match request.send().await.map_err(hidden)?.status() {
-            status if status.is_success() => Ok(true),
-            StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT | StatusCode::NOT_FOUND => {
-                Ok(false)
+        let begun = Instant::now();
+        let mut pauses = pauses();
+        loop {
+            let left = PUT_MAX.saturating_sub(begun.elapsed());
+            let url = self.bucket.put_object(Some(&self.key), &object).sign(SIGNED_FOR);
+            let request = self.http.put(url).timeout(left).body(bytes.clone());
+            let request = match must {
+                Must::BeAnything => request,
+                Must::BeNothing => request.header("if-none-match", "*"),
+                Must::Be(tag) => request.header("if-match", tag),
+            };
+            let status = request.send().await.map_err(hidden)?.status();
+            match status {
+                status if status.is_success() => return Ok(true),
+                StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT | StatusCode::NOT_FOUND => {
+                    return Ok(false);
+                }
+                _ => {}
             }
-            status => Err(refused(key, status)),
+            match pauses.next().filter(|_| is_passing(status)) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(refused(key, status)),
+            }
         }
     }
 
@@ -211,16 +231,16 @@ impl Store {
     /// tried, because some services take no notice of conditions.
     pub async fn minds_conditions(&self) -> Result<bool> {
         let tried = self.minds_conditions.get_or_try_init(|| async {
-            self.put_bytes(PROBE, Vec::new(), &Must::BeAnything).await?;
+            // One of our own: two who try it at once on one object tell a store's other habits.
+            let probe = new_name(PROBES)?;
+            self.put_bytes(&probe, Vec::new(), &Must::BeAnything).await?;
             let other = Must::Be("\"00000000000000000000000000000000\"".to_owned());
+            let mut minds = true;
             for must in [Must::BeNothing, other] {
-                match self.put_bytes(PROBE, Vec::new(), &must).await {
-                    Ok(false) => {}
-                    // It did it, or says that it cannot do it on a condition.
-                    Ok(true) | Err(_) => return Ok::<_, Problem>(false),
-                }
+                minds &= !self.put_bytes(&probe, Vec::new(), &must).await?;
             }
-            Ok(true)
+            let _ = self.remove(&probe).await;
+            Ok::<_, Problem>(minds)
         });
         tried.await.copied()
     }
@@ -260,12 +280,13 @@ impl Store {
         for piece in &new.lists {
             self.put(piece).await?;
         }
-        let must = match (turn, base.map(|base| base.tag.clone())) {
-            (Some(turn), _) if turn.is_over() => return Ok(false),
-            (Some(_), _) => Must::BeAnything,
-            (None, None) => Must::BeNothing,
-            (None, Some(Some(tag))) => Must::Be(tag),
-            (None, Some(None)) => {
+        if turn.is_some_and(Turn::is_over) {
+            return Ok(false);
+        }
+        let must = match base.map(|base| base.tag.clone()) {
+            None => Must::BeNothing,
+            Some(Some(tag)) => Must::Be(tag),
+            Some(None) => {
                 return Err(Problem::new("the object store tells no tag of an object")
                     .remedy("choose a store that does; what was published stays in force"));
             }
@@ -370,6 +391,16 @@ pub fn tell(is_well: &mut bool, done: Result<bool>) {
 /// The address has a signature in it, which is nobody's business.
 fn hidden(cause: reqwest::Error) -> Problem {
     unreachable(cause.without_url())
+}
+
+/// Ever longer pauses between tries; about six seconds in all.
+fn pauses() -> impl Iterator<Item = Duration> {
+    (0..TRIES_MAX).map(|tries| PAUSE * 2_u32.pow(tries))
+}
+
+/// Whether a service that answers so may do it a moment later.
+fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
 }
 
 fn refused(key: &str, status: StatusCode) -> Problem {

@@ -50,11 +50,11 @@ impl<'a> Turn<'a> {
         let begun = Instant::now();
         let mut others = Others::default();
         let mut ours: Option<Claim> = None;
-        let mut name = new_name()?;
+        let mut name = new_name(CLAIMS)?;
         while begun.elapsed() < WAIT_MAX {
             if ours.as_ref().is_some_and(|claim| claim.put.elapsed() > CLAIM_WAIT_MAX) {
                 remove(store, &mut ours).await;
-                name = new_name()?;
+                name = new_name(CLAIMS)?;
             }
             let claimed = ours.is_some();
             let names = match store.names(CLAIMS).await {
@@ -135,10 +135,11 @@ impl Others {
     }
 }
 
-fn new_name() -> Result<String> {
+/// A name that nobody else has.
+pub fn new_name(begin: &str) -> Result<String> {
     let mut bytes = [0; 16];
     fill(&mut bytes)?;
-    Ok(format!("{CLAIMS}{}", hex::encode(bytes)))
+    Ok(format!("{begin}{}", hex::encode(bytes)))
 }
 
 /// Between 0 and 1.
