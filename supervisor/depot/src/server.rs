@@ -468,7 +468,7 @@ async fn challenge(
             response.headers_mut().insert(header::CONTENT_TYPE, plain);
             response
         }
-        None => plain(StatusCode::NOT_FOUND),
+        None => bare(StatusCode::NOT_FOUND),
     }
 }
 
