@@ -117,7 +117,7 @@ pub enum DepotAction {
         root: PathBuf,
     },
     /// Answer Package Center
-    Serve(Serving),
+    Serve(Box<Serving>),
     /// The keys that sign
     Keys {
         #[command(subcommand)]

@@ -63,7 +63,7 @@ pub fn run(action: DepotAction, means: &Means) -> Result<()> {
             println!("{}", if is_new { "pushed" } else { "already there" });
             Ok(())
         }
-        DepotAction::Serve(serving) => serving::serve(serving, means),
+        DepotAction::Serve(serving) => serving::serve(*serving, means),
         DepotAction::Keys { action } => depot_keys::run(action),
         action => {
             let root = action.root().to_owned();
