@@ -93,15 +93,13 @@ pub async fn keep_certified(asking: &Asking, certificates: &Certificates) {
         match done {
             Ok(()) => {
                 again = AGAIN_MIN;
-                eprintln!("holdfast-depot: a new certificate is in use, for {days} days");
+                tracing::info!("a new certificate is in use, for {days} days");
                 // One that lasts for seconds is renewed each second, not without a breath.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Err(problem) => {
-                eprintln!(
-                    "holdfast-depot: the old certificate stays, for {days} days: {}",
-                    problem.for_people()
-                );
+                let why = problem.for_people();
+                tracing::warn!("the old certificate stays, for {days} days: {why}");
                 tokio::time::sleep(again).await;
                 again = (again * 3).min(AGAIN_MAX);
             }

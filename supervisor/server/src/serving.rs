@@ -127,7 +127,7 @@ async fn exchange(serving: &mut Serving, means: &Means) -> Result<Exchange> {
     let copy = Arc::new(Copy::of(store.clone(), replica));
     match copy.pull().await {
         // The store is away, and here is what it said last.
-        Err(problem) if is_there => eprintln!("holdfast-depot: {}", problem.for_people()),
+        Err(problem) if is_there => tracing::warn!("{}", problem.for_people()),
         done => drop(done?),
     }
     let shared = means.keys.as_deref().map(|keys| Shared::at(store, keys, &folder.join("work")));

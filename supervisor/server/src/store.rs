@@ -381,7 +381,7 @@ pub fn tell(is_well: &mut bool, done: Result<bool>) {
     match done {
         Ok(_) => *is_well = true,
         Err(problem) if *is_well => {
-            eprintln!("holdfast-depot: {}", problem.for_people());
+            tracing::warn!("{}", problem.for_people());
             *is_well = false;
         }
         Err(_) => {}
