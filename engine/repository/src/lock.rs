@@ -16,7 +16,7 @@ pub const REFRESH_SECONDS: u64 = 5 * 60;
 /// Whoever could not refresh its lock for this long must stop: 22.5 minutes, which leaves time to
 /// stop before anybody may remove it.
 pub const REFRESH_SECONDS_MAX: u64 = STALE_SECONDS as u64 - REFRESH_SECONDS * 3 / 2;
-/// Between writing a lock and looking for others once more.
+/// Between writing a lock and looking for others once more, where a listing may lag behind.
 pub const RECHECK_MILLISECONDS: u64 = 200;
 
 /// A lock.

@@ -99,6 +99,10 @@ impl Storage for Doubting {
         Ok(())
     }
 
+    fn lists_at_once(&self) -> bool {
+        self.inner.lists_at_once()
+    }
+
     fn read(&self, name: Name, bytes_max: u64) -> Result<Vec<u8>> {
         self.inner.read(name, bytes_max)
     }

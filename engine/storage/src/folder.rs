@@ -19,6 +19,10 @@
 
 use crate::{Name, PackFile, Result, Storage, StorageError, spool};
 use engine_repository::{FileKind, Id};
+use nix::sys::statfs::{
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, MSDOS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
+    TMPFS_MAGIC, statfs,
+};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -32,6 +36,11 @@ const TEMPORARY: &str = "tmp-";
 
 /// Older temporary files were left by a power cut or a kill.
 const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// File systems of this box alone, whose listings show what was written. On a share of another box
+/// (NFS, SMB, what FUSE brings) this box may remember an older listing.
+const AT_ONCE: [FsType; 5] =
+    [EXT4_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC, MSDOS_SUPER_MAGIC];
 
 /// A repository in a folder.
 pub struct Folder {
@@ -116,6 +125,11 @@ impl Storage for Folder {
             }
         }
         Ok(())
+    }
+
+    fn lists_at_once(&self) -> bool {
+        let kind = statfs(&self.place.root).map(|found| found.filesystem_type());
+        kind.is_ok_and(|kind| AT_ONCE.contains(&kind))
     }
 
     fn read(&self, name: Name, bytes_max: u64) -> Result<Vec<u8>> {

@@ -62,6 +62,12 @@ pub trait Storage: Send + Sync {
     /// returned by `each` ends the listing and is returned.
     fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64) -> Result<()>) -> Result<()>;
 
+    /// Whether a listing shows everything that anybody wrote before it was asked for. Where that is
+    /// not certain the answer is no, and whoever takes a lock gives others' locks time to show.
+    fn lists_at_once(&self) -> bool {
+        false
+    }
+
     /// The whole file, when it is not larger than `bytes_max`.
     fn read(&self, name: Name, bytes_max: u64) -> Result<Vec<u8>>;
 

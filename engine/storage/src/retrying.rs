@@ -176,6 +176,10 @@ impl Storage for Retrying {
         })?
     }
 
+    fn lists_at_once(&self) -> bool {
+        self.inner.lists_at_once()
+    }
+
     fn read(&self, name: Name, bytes_max: u64) -> Result<Vec<u8>> {
         match self.inner.read(name, bytes_max) {
             Err(error) if error.is_passing() => self.read_in_pieces(name, bytes_max),

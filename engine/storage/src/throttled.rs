@@ -141,6 +141,10 @@ impl Storage for Throttled {
         self.inner.list(kind, each)
     }
 
+    fn lists_at_once(&self) -> bool {
+        self.inner.lists_at_once()
+    }
+
     fn read(&self, name: Name, bytes_max: u64) -> Result<Vec<u8>> {
         let bytes = self.inner.read(name, bytes_max)?;
         self.pace.down.take(bytes.len());

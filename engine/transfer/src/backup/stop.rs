@@ -140,6 +140,10 @@ impl Storage for Watched {
         self.pulse.call(|| self.inner.list(kind, each))
     }
 
+    fn lists_at_once(&self) -> bool {
+        self.inner.lists_at_once()
+    }
+
     fn read(&self, name: Name, bytes_max: u64) -> Answer<Vec<u8>> {
         self.pulse.call(|| self.inner.read(name, bytes_max))
     }

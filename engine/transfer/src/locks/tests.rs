@@ -52,6 +52,27 @@ impl Clocks for Watched {
     }
 }
 
+/// Clocks that stand still, by which nobody may wait.
+struct Hurried(Hands);
+
+impl Clocks for Hurried {
+    fn passed(&self) -> Duration {
+        self.0.passed()
+    }
+
+    fn wall(&self) -> Time {
+        self.0.wall()
+    }
+
+    fn sleep(&self, span: Duration) {
+        panic!("it waited {span:?}");
+    }
+
+    fn until_next_look(&self) -> Duration {
+        self.0.until_next_look()
+    }
+}
+
 struct Scene {
     hands: Arc<Hands>,
     storage: Arc<Faulty>,
@@ -60,20 +81,21 @@ struct Scene {
     _folder: tempfile::TempDir,
 }
 
+fn who() -> Who {
+    let (hostname, username) = ("box".into(), "ann".into());
+    Who { hostname, username, uid: 0, gid: 0, pid: std::process::id() }
+}
+
+fn plan() -> MemoryPlan {
+    MemoryPlan::of(64 * MIB)
+}
+
 /// A lock that was just taken: both clocks show the same hour.
 fn scene() -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("repository");
     let storage = Arc::new(Faulty::around(Arc::new(Folder::at(&place))));
-    let who = Who {
-        hostname: "box".into(),
-        username: "ann".into(),
-        uid: 0,
-        gid: 0,
-        pid: std::process::id(),
-    };
-    let plan = MemoryPlan::of(64 * MIB);
-    let repository = Repository::init(storage.clone(), "password", &who, &plan).unwrap();
+    let repository = Repository::init(storage.clone(), "password", &who(), &plan()).unwrap();
     let hands = Arc::new(Hands(Mutex::new((Duration::from_secs(0), Time::utc(0, 0)))));
     hands.now_is(1000, 100 * HOUR_SECONDS);
     let held = HeldLock::acquire_by(hands.clone(), &repository, false).unwrap();
@@ -271,4 +293,33 @@ fn wait_for_lock_of(repository: &Repository, seconds: i64) {
         assert!(begun.elapsed() < Duration::from_secs(120), "{times:?}, and not {seconds}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn on_a_local_disk_nobody_waits_and_yet_no_two_have_the_repository_for_themselves() {
+    let scene = scene();
+    drop(scene.held);
+    let place = scene._folder.path().join("repository");
+    let repository = Repository::open(Arc::new(Folder::at(&place)), "password", &who(), &plan());
+    let repository = repository.unwrap();
+    let hands = Hands(Mutex::new((Duration::ZERO, Time::utc(0, 0))));
+    let hurried: Arc<dyn Clocks> = Arc::new(Hurried(hands));
+    let inside = Mutex::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    let Ok(held) = HeldLock::acquire_by(hurried.clone(), &repository, true) else {
+                        continue;
+                    };
+                    *lock(&inside) += 1;
+                    std::thread::yield_now();
+                    assert_eq!(*lock(&inside), 1, "two have it");
+                    *lock(&inside) -= 1;
+                    drop(held);
+                }
+            });
+        }
+    });
+    HeldLock::acquire_by(hurried, &repository, true).unwrap();
 }
