@@ -46,7 +46,8 @@ impl Certificates {
             return Self::read(path, path);
         }
         let ended = UnixSeconds::new(0);
-        let in_use = InUse { begins: ended, ends: ended, ..made_of(path, stand_in, stand_in)? };
+        let in_use =
+            InUse { begins: ended, ends: ended, ..made_of((path, stand_in), (path, stand_in))? };
         Ok(Self { chain: path.to_owned(), key: path.to_owned(), in_use: Mutex::new(in_use) })
     }
 
@@ -81,15 +82,22 @@ impl Certificates {
 }
 
 fn load(chain: &Path, key: &Path) -> Result<InUse, DepotError> {
-    made_of(chain, &read(chain, PEM_BYTES_MAX)?, &read(key, PEM_BYTES_MAX)?)
+    let bytes = |path| read(path, PEM_BYTES_MAX);
+    made_of((chain, &bytes(chain)?), (key, &bytes(key)?))
 }
 
-fn made_of(path: &Path, chain: &[u8], key: &[u8]) -> Result<InUse, DepotError> {
-    let wrong = |what: String| DepotError::Certificate { path: path.to_owned(), what };
+/// Of the chain and the key, each with the file it is from.
+fn made_of(
+    (path, chain): (&Path, &[u8]),
+    (key_path, key): (&Path, &[u8]),
+) -> Result<InUse, DepotError> {
+    let wrong_in = |path: &Path, what| DepotError::Certificate { path: path.to_owned(), what };
+    let wrong = |what: String| wrong_in(path, what);
     let certificates = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| wrong(error.to_string()))?;
-    let private = PrivateKeyDer::from_pem_slice(key).map_err(|error| wrong(error.to_string()))?;
+    let private = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| wrong_in(key_path, error.to_string()))?;
     let first = certificates.first().map(|first| Certificate::from_der(first));
     let Some(Ok(first)) = first else { return Err(wrong("it holds no certificate".to_owned())) };
     let validity = first.tbs_certificate.validity;
