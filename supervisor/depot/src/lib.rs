@@ -62,6 +62,7 @@ pub use error::DepotError;
 pub use metadata::{KeysReport, RoleReport, Seeds};
 pub use mirror::{Mirror, Parcel, export, import, keep, read_trust};
 pub use origin::{Net, Proxies};
+pub use place::write_whole;
 pub use publish::{
     Delivery, Published, init, keys, promote, publish, publish_all, renew, shelves, withdraw,
 };

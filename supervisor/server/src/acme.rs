@@ -20,19 +20,21 @@ use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, BodyWrapper, BytesResponse, ChallengeType,
     HttpClient, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::future::Future;
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
-use supervisor_depot::{Certificates, Challenges};
+use supervisor_depot::{Certificates, Challenges, write_whole};
 
 /// An answer of the authority is not longer than this.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// The account's file is not longer than this.
 const ACCOUNT_BYTES_MAX: u64 = 64 * 1024;
+/// Account and certificate have keys in them: for their owner alone.
+const SECRET_MODE: u32 = 0o600;
 /// How long the authority may take to look, and to sign.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// After a failure it is tried again so soon, then ever later: authorities count failures.
@@ -126,7 +128,8 @@ impl Asking {
         }
         let key = order.finalize().await.map_err(refused)?;
         let chain = order.poll_certificate(&patience).await.map_err(refused)?;
-        keep(&certificate(&self.folder), format!("{chain}{key}").as_bytes())
+        let both = format!("{chain}{key}");
+        Ok(write_whole(&certificate(&self.folder), both.as_bytes(), SECRET_MODE)?)
     }
 
     /// Holds the answers the authority will look for, and tells it so.
@@ -154,8 +157,8 @@ impl Asking {
         let read =
             File::open(&path).and_then(|file| file.take(ACCOUNT_BYTES_MAX).read_to_end(&mut kept));
         let known = read.ok().and_then(|_| serde_json::from_slice::<Known>(&kept).ok());
+        let builder = Account::builder_with_http(Box::new(Line(network::client(0)?)));
         if let Some(known) = known.filter(|known| known.directory == self.directory) {
-            let builder = Account::builder_with_http(Box::new(Line(network::client(0)?)));
             return builder.from_credentials(known.credentials).await.map_err(refused);
         }
         let contact = self.mail.as_ref().map(|mail| format!("mailto:{mail}"));
@@ -165,11 +168,10 @@ impl Asking {
             terms_of_service_agreed: true,
             only_return_existing: false,
         };
-        let builder = Account::builder_with_http(Box::new(Line(network::client(0)?)));
         let created = builder.create(&asked, self.directory.clone(), None).await;
         let (account, credentials) = created.map_err(refused)?;
         let known = Known { directory: self.directory.clone(), credentials };
-        keep(&path, &serde_json::to_vec(&known).unwrap_or_default())?;
+        write_whole(&path, &serde_json::to_vec(&known).unwrap_or_default(), SECRET_MODE)?;
         Ok(account)
     }
 }
@@ -179,18 +181,6 @@ impl Asking {
 struct Known {
     directory: String,
     credentials: AccountCredentials,
-}
-
-/// Keeps a secret in a file, for its owner alone, by one rename.
-fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
-    let cannot = |error| Problem::new(format!("cannot write {}", path.display())).because(error);
-    let new = path.with_extension("new");
-    // Made anew, so that the mode is ours and not that of something left behind.
-    let _ = fs::remove_file(&new);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
-    file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&new, path))
-        .map_err(cannot)
 }
 
 fn refused(error: instant_acme::Error) -> Problem {
