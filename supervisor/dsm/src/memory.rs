@@ -30,8 +30,7 @@ impl Memory {
             dsm.system_text("/proc/meminfo").or_else(|| running.system_text("/proc/meminfo"));
         let (total_bytes, available_bytes) =
             text.and_then(|text| from_meminfo(&text)).unwrap_or_else(from_library);
-        let place = if dsm.system_text("/proc/self/cgroup").is_some() { dsm } else { &running };
-        let limit = cgroup_limit(place).filter(|limit| *limit < total_bytes);
+        let limit = cgroup_limit(dsm).filter(|limit| *limit < total_bytes);
         Self { total_bytes, available_bytes, cgroup_limit_bytes: limit }
     }
 }
@@ -63,20 +62,49 @@ fn from_meminfo(text: &str) -> Option<(u64, u64)> {
 
 /// The tightest limit on the way from the process's own control group to the root.
 fn cgroup_limit(dsm: &Dsm) -> Option<u64> {
-    let own = dsm.system_text("/proc/self/cgroup")?;
-    let limits = own.lines().filter_map(|line| {
+    let (place, groups) = own_groups(dsm);
+    let limits = groups.iter().filter_map(|group| match group.is_v2 {
+        true => tightest(&place, group, "memory.max"),
+        false => tightest(&place, group, "memory.limit_in_bytes"),
+    });
+    limits.min()
+}
+
+/// A control group of this process that knows about memory.
+struct OwnGroup {
+    is_v2: bool,
+    mount: PathBuf,
+    /// Its path below `mount`; empty for the group of everybody.
+    inside: PathBuf,
+}
+
+/// Those there are, and the root they are seen from: a folder that looks like a NAS may have its
+/// own `proc/self/cgroup`; else the running system's.
+fn own_groups(dsm: &Dsm) -> (Dsm, Vec<OwnGroup>) {
+    let text = |dsm: &Dsm| dsm.system_text("/proc/self/cgroup");
+    let (place, own) = match text(dsm) {
+        Some(own) => (dsm.clone(), own),
+        None => {
+            let running = Dsm::at("/");
+            let own = text(&running).unwrap_or_default();
+            (running, own)
+        }
+    };
+    let groups = own.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let (mount, file) = match controllers {
-            "" => (v2_mount(dsm), "memory.max"),
+        let (is_v2, mount) = match controllers {
+            "" => (true, v2_mount(&place)),
             list if list.split(',').any(|name| name == "memory") => {
-                (PathBuf::from("/sys/fs/cgroup/memory"), "memory.limit_in_bytes")
+                (false, PathBuf::from("/sys/fs/cgroup/memory"))
             }
             _ => return None,
         };
-        tightest(dsm, &mount, Path::new(path), file)
+        let inside = path.strip_prefix('/').unwrap_or(path).into();
+        Some(OwnGroup { is_v2, mount, inside })
     });
-    limits.min()
+    let groups = groups.collect();
+    (place, groups)
 }
 
 /// Where version 2 is mounted: alone, or beside version 1.
@@ -86,12 +114,12 @@ fn v2_mount(dsm: &Dsm) -> PathBuf {
     if is_beside { beside.to_owned() } else { PathBuf::from("/sys/fs/cgroup") }
 }
 
-fn tightest(dsm: &Dsm, mount: &Path, path: &Path, file: &str) -> Option<u64> {
-    let inside = path.strip_prefix("/").unwrap_or(path);
-    inside
+fn tightest(dsm: &Dsm, group: &OwnGroup, file: &str) -> Option<u64> {
+    group
+        .inside
         .ancestors()
         .take(CGROUP_LEVELS_MAX)
-        .filter_map(|level| dsm.system_text(mount.join(level).join(file)))
+        .filter_map(|level| dsm.system_text(group.mount.join(level).join(file)))
         .filter_map(|text| text.trim().parse().ok())
         .min()
 }
@@ -110,10 +138,8 @@ pub struct OomKills {
 impl OomKills {
     /// Counts, as they are now.
     pub fn now(dsm: &Dsm) -> Self {
-        let running = Dsm::at("/");
-        let place = if dsm.system_text("/proc/self/cgroup").is_some() { dsm } else { &running };
         let vmstat = dsm.system_text("/proc/vmstat");
-        Self { own_group: own_group_kills(place), anywhere: vmstat.and_then(|it| oom_kill(&it)) }
+        Self { own_group: own_group_kills(dsm), anywhere: vmstat.and_then(|it| oom_kill(&it)) }
     }
 
     /// Whether one of this group's processes was ended since `before`.
@@ -133,21 +159,16 @@ fn oom_kill(text: &str) -> Option<u64> {
 }
 
 fn own_group_kills(dsm: &Dsm) -> Option<u64> {
-    let own = dsm.system_text("/proc/self/cgroup")?;
-    own.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let inside = path.strip_prefix('/').filter(|inside| !inside.is_empty())?;
-        let (mount, files) = match controllers {
+    let (place, groups) = own_groups(dsm);
+    let mut own = groups.iter().filter(|group| !group.inside.as_os_str().is_empty());
+    own.find_map(|group| {
+        let files: &[&str] = match group.is_v2 {
             // Only its own, where the kernel tells them from those of groups below.
-            "" => (v2_mount(dsm), &["memory.events.local", "memory.events"][..]),
-            list if list.split(',').any(|name| name == "memory") => {
-                (PathBuf::from("/sys/fs/cgroup/memory"), &["memory.oom_control"][..])
-            }
-            _ => return None,
+            true => &["memory.events.local", "memory.events"],
+            false => &["memory.oom_control"],
         };
-        let text = |file: &&str| dsm.system_text(mount.join(inside).join(file));
-        files.iter().find_map(|file| oom_kill(&text(file)?))
+        let folder = group.mount.join(&group.inside);
+        files.iter().find_map(|file| oom_kill(&place.system_text(folder.join(file))?))
     })
 }
 

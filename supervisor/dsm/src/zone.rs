@@ -106,7 +106,12 @@ fn is_rule(name: &str) -> bool {
 }
 
 fn is_path(name: &str) -> bool {
-    name.contains('/') && !name.starts_with('/') && !name.split('/').any(|part| part == "..")
+    name.contains('/') && stays_inside(name)
+}
+
+/// Whether a name leads out of no folder.
+fn stays_inside(name: &str) -> bool {
+    !name.starts_with('/') && !name.split('/').any(|part| part == "..")
 }
 
 /// The box's own table of zones, if it has one.
@@ -118,9 +123,8 @@ impl Zones {
     }
 
     fn has(&self, name: &str) -> bool {
-        let is_inside = !name.starts_with('/') && !name.split('/').any(|part| part == "..");
         let path = self.0.as_ref().map(|folder| folder.join(name));
-        is_inside && path.is_some_and(|path| is_zone(&path))
+        stays_inside(name) && path.is_some_and(|path| is_zone(&path))
     }
 }
 
