@@ -120,3 +120,14 @@ pub fn stripped(name: &str) -> PathBuf {
     }
     stripped
 }
+
+/// What `spk build` makes when it is told so; `spk check` has nothing against it.
+pub fn built_and_checked(build: &mut Command) -> PathBuf {
+    let built = run(build).must_succeed();
+    let line = built.out.lines().next().expect("a package").to_owned();
+    let path = PathBuf::from(line.split("  ").next().expect("its path"));
+    let mut check = Command::new(program("spk"));
+    let said = run(check.arg("check").arg(&path)).must_succeed().said();
+    assert!(said.contains("nothing to complain about"), "{said}");
+    path
+}

@@ -16,7 +16,7 @@ mod meddler;
 mod month;
 mod our_box;
 
-pub use depot::{Depot, stripped};
+pub use depot::{Depot, built_and_checked, stripped};
 pub use line::Line;
 pub use meddler::Meddler;
 pub use month::Month;

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tests_stories::{folder_for_everybody, stripped};
+use tests_stories::{built_and_checked, folder_for_everybody, stripped};
 use tests_support::nas::{Removal, State};
 use tests_support::{Center, Dsm, Hardware, Nas, Shell, fetch, program, run, workspace};
 
@@ -25,13 +25,7 @@ fn packed(place: &Path, dsm: &str, version: &str) -> PathBuf {
     build.args(["build", "--target", "x86_64", "--dsm", dsm, "--version", version]);
     build.arg("--manifest").arg(workspace().join("scripts/depot/package.toml"));
     build.arg("--programs").arg(place.join("dist")).arg("-o").arg(place.join("out"));
-    let built = run(&mut build).must_succeed();
-    let line = built.out.lines().next().expect("a package").to_owned();
-    let path = PathBuf::from(line.split("  ").next().expect("its path"));
-    let mut check = Command::new(program("spk"));
-    let said = run(check.arg("check").arg(&path)).must_succeed().said();
-    assert!(said.contains("nothing to complain about"), "{said}");
-    path
+    built_and_checked(&mut build)
 }
 
 fn nas(folder: &Path, dsm: Dsm, shell: Shell) -> Nas {
@@ -104,11 +98,7 @@ fn a_neighbour_finds_what_its_owner_published_and_an_upgrade_keeps_the_shelves_a
     let manifest = workspace().join("spk/examples/heartbeat/package.toml");
     let mut build = Command::new(program("spk"));
     build.args(["build", "--dsm", "7", "--manifest"]).arg(manifest);
-    run(build.arg("-o").arg(own.0.var(NAME).join("offered"))).must_succeed();
-    let entries = std::fs::read_dir(own.0.var(NAME).join("offered")).expect("a folder");
-    let mut files = entries.map(|entry| entry.expect("an entry").path());
-    let offered = files.find(|path| path.extension().is_some_and(|end| end == "spk"));
-    let offered = offered.expect("a package");
+    let offered = built_and_checked(build.arg("-o").arg(own.0.var(NAME).join("offered")));
     types(&own.0, &["publish", offered.to_str().expect("a name")]);
 
     let neighbour = Owned(nas(&place.path().join("neighbour"), Dsm::Seven, Shell::Bash));

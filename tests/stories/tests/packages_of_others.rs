@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tests_stories::folder_for_everybody;
+use tests_stories::{built_and_checked, folder_for_everybody};
 use tests_support::nas::{Removal, State};
 use tests_support::{Dsm, Hardware, Nas, Shell, fetch, program, run, workspace};
 
@@ -27,13 +27,7 @@ fn packed(name: &str, target: &str, dsm: &str, place: &Path) -> PathBuf {
     let mut build = Command::new(program("spk"));
     build.arg("build").arg("--manifest").arg(example(name).join("package.toml"));
     build.arg("--programs").arg(place.join("dist")).arg("-o").arg(place.join("out"));
-    let built = run(build.args(["--target", target, "--dsm", dsm])).must_succeed();
-    let line = built.out.lines().next().expect("a package").to_owned();
-    let path = PathBuf::from(line.split("  ").next().expect("its path"));
-    let mut check = Command::new(program("spk"));
-    let said = run(check.arg("check").arg(&path)).must_succeed().said();
-    assert!(said.contains("nothing to complain about"), "{said}");
-    path
+    built_and_checked(build.args(["--target", target, "--dsm", dsm]))
 }
 
 fn nas(place: &Path, dsm: Dsm, shell: Shell) -> Nas {

@@ -9,67 +9,41 @@ use engine_storage::{Folder, Storage};
 const HOUR_SECONDS: i64 = 3600;
 
 /// Clocks that are set by hand.
-struct Hands(Mutex<(Duration, Time)>);
+struct Hands {
+    now: Mutex<(Duration, Time)>,
+    /// How often whoever refreshes by them looks.
+    look_every: Duration,
+    /// Whether anybody may wait by them.
+    is_hurried: bool,
+}
 
 impl Hands {
+    /// At the beginning of time; whoever refreshes by them hardly ever looks.
+    fn at_rest() -> Self {
+        let now = Mutex::new((Duration::ZERO, Time::utc(0, 0)));
+        Self { now, look_every: Duration::from_secs(3600), is_hurried: false }
+    }
+
     fn now_is(&self, passed_seconds: u64, wall_seconds: i64) {
-        *lock(&self.0) = (Duration::from_secs(passed_seconds), Time::utc(wall_seconds, 0));
+        *lock(&self.now) = (Duration::from_secs(passed_seconds), Time::utc(wall_seconds, 0));
     }
 }
 
 impl Clocks for Hands {
     fn passed(&self) -> Duration {
-        lock(&self.0).0
+        lock(&self.now).0
     }
 
     fn wall(&self) -> Time {
-        lock(&self.0).1
-    }
-
-    fn sleep(&self, _: Duration) {}
-
-    fn until_next_look(&self) -> Duration {
-        Duration::from_secs(3600)
-    }
-}
-
-/// The same, and whoever refreshes by them looks all the time.
-struct Watched(Hands);
-
-impl Clocks for Watched {
-    fn passed(&self) -> Duration {
-        self.0.passed()
-    }
-
-    fn wall(&self) -> Time {
-        self.0.wall()
-    }
-
-    fn sleep(&self, _: Duration) {}
-
-    fn until_next_look(&self) -> Duration {
-        Duration::from_millis(5)
-    }
-}
-
-/// Clocks that stand still, by which nobody may wait.
-struct Hurried(Hands);
-
-impl Clocks for Hurried {
-    fn passed(&self) -> Duration {
-        self.0.passed()
-    }
-
-    fn wall(&self) -> Time {
-        self.0.wall()
+        lock(&self.now).1
     }
 
     fn sleep(&self, span: Duration) {
-        panic!("it waited {span:?}");
+        assert!(!self.is_hurried, "it waited {span:?}");
     }
 
     fn until_next_look(&self) -> Duration {
-        self.0.until_next_look()
+        self.look_every
     }
 }
 
@@ -96,7 +70,7 @@ fn scene() -> Scene {
     let place = folder.path().join("repository");
     let storage = Arc::new(Faulty::around(Arc::new(Folder::at(&place))));
     let repository = Repository::init(storage.clone(), "password", &who(), &plan()).unwrap();
-    let hands = Arc::new(Hands(Mutex::new((Duration::from_secs(0), Time::utc(0, 0)))));
+    let hands = Arc::new(Hands::at_rest());
     hands.now_is(1000, 100 * HOUR_SECONDS);
     let held = HeldLock::acquire_by(hands.clone(), &repository, false).unwrap();
     Scene { hands, storage, repository, held, _folder: folder }
@@ -193,7 +167,7 @@ fn a_lock_of_another_box_is_stale_by_the_clock_on_the_wall_and_not_before() {
     let other = Repository::open(scene.storage.clone(), "password", &who, &plan).unwrap();
     let comes = |hands: &Arc<Hands>| HeldLock::acquire_by(hands.clone(), &other, true);
     for (seconds, is_kept_out) in [(-HOUR_SECONDS, true), (1800, true), (1801, false)] {
-        let hands = Arc::new(Hands(Mutex::new((Duration::ZERO, Time::utc(0, 0)))));
+        let hands = Arc::new(Hands::at_rest());
         hands.now_is(0, 100 * HOUR_SECONDS + seconds);
         assert_eq!(comes(&hands).is_err(), is_kept_out, "{seconds} seconds later");
     }
@@ -225,9 +199,9 @@ fn a_backup_of_an_hour_writes_its_lock_anew_all_the_time_and_keeps_prune_out_to_
             let _ = gate.1.recv();
         }
     });
-    let clocks = Arc::new(Watched(Hands(Mutex::new((Duration::ZERO, Time::utc(0, 0))))));
+    let clocks = Arc::new(Hands { look_every: Duration::from_millis(5), ..Hands::at_rest() });
     let tell = |seconds: u64| {
-        clocks.0.now_is(1000 + seconds, 100 * HOUR_SECONDS + seconds as i64);
+        clocks.now_is(1000 + seconds, 100 * HOUR_SECONDS + seconds as i64);
     };
     tell(0);
     let repository = Repository::open(Arc::new(storage), "password", &who, &plan).unwrap();
@@ -302,8 +276,7 @@ fn on_a_local_disk_nobody_waits_and_yet_no_two_have_the_repository_for_themselve
     let place = scene._folder.path().join("repository");
     let repository = Repository::open(Arc::new(Folder::at(&place)), "password", &who(), &plan());
     let repository = repository.unwrap();
-    let hands = Hands(Mutex::new((Duration::ZERO, Time::utc(0, 0))));
-    let hurried: Arc<dyn Clocks> = Arc::new(Hurried(hands));
+    let hurried = Arc::new(Hands { is_hurried: true, ..Hands::at_rest() });
     let inside = Mutex::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
