@@ -257,7 +257,8 @@ fn list_head(list: impl Read, path: &Path, listed: &MetaFile) -> Result<Head, De
         expires: String,
     }
     let wrong = || DepotError::damaged(path, "it is not the list that the snapshot names");
-    let mut passing = Passing { from: list.take(u64::from(TARGETS_BYTES_MAX)), hash: Sha256::new() };
+    let mut passing =
+        Passing { from: list.take(u64::from(TARGETS_BYTES_MAX)), hash: Sha256::new() };
     let list: List =
         serde_json::from_reader(&mut passing).map_err(|error| DepotError::damaged(path, error))?;
     io::copy(&mut passing, &mut io::sink()).map_err(DepotError::file("read", path))?;

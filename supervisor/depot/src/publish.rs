@@ -7,7 +7,7 @@
 //! render   the new tree with its signed metadata, beside the old one
 //! verify   the new tree as a client will, at the time of the publication
 //! switch   `current`, by one rename
-//! clear    trees that are two behind
+//! clear    trees that are two behind, and what nothing has named for a month
 //! ```
 //!
 //! Whoever is killed at any of these leaves the old tree in force or the new one, and files that
@@ -203,6 +203,7 @@ pub(crate) fn on_shelves(
     let mut shelves = before.shelves.clone();
     let count = work(&mut shelves)?;
     if count > 0 {
+        place.note_unnamed(&before.shelves, &shelves, now);
         change(&place, &Keyring::of(&place)?, &before, shelves, reason, now)?;
     }
     Ok(count)
@@ -280,6 +281,7 @@ fn change_watched(
     place.switch(tree.number)?;
     watch(Step::Switched)?;
     place.clear_old_trees(tree.number)?;
+    place.clear_unnamed(&[&tree.shelves, &before.shelves], now)?;
     watch(Step::Cleared)
 }
 
