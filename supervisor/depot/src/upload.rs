@@ -134,7 +134,8 @@ impl Upload {
     async fn published(self, token: Token) -> Response<Body> {
         let (under_way, publisher) = (self.under_way.clone(), self.publisher.clone());
         let what = [token.name.clone(), self.sha256.clone()];
-        let outcome = under_way.publish(what, move || self.publish(&token)).await;
+        let is_there = self.path(&token).exists();
+        let outcome = under_way.publish(what, is_there, move || self.publish(&token)).await;
         if let Some((status, text)) = outcome {
             let status = StatusCode::from_u16(status);
             return json_text(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), text);

@@ -141,5 +141,7 @@ fn who_asks_while_it_is_published_is_told_so_in_time_and_told_the_end_once_it_is
     }
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json()["is_new"], true);
+    // The line broke before she heard it.
+    assert_eq!(anna.ask("POST", &sha256, "", b"").body, answer.body);
     assert_eq!(publisher.count.load(std::sync::atomic::Ordering::SeqCst), 1);
 }

@@ -151,8 +151,9 @@ fn what_was_withdrawn_leaves_the_store_after_a_month_whenever_its_keeper_is_kill
         let listed = types(&keeper, &["list"], &direct, &[]).well();
         assert!(listed.starts_with("notes 1.0.0-1"), "{writes}: {listed}");
         if is_through {
-            // Two lists and what names them, three tries, and then what notes the deletion.
-            assert!(writes > 5, "{writes}");
+            // Three tries, what names the lists, what notes the deletion; within one second the
+            // lists are the same and there already.
+            assert!(writes >= 5, "{writes}");
             break;
         }
     }
