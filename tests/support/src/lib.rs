@@ -5,7 +5,7 @@
 //! with its environment, its users and its links. [`Center`] asks a depot as Package Center asks.
 //! [`tree`] makes the files that break backups, [`compare`] says in which byte or attribute two
 //! trees differ, [`program`] finds (and builds) the real programs of the workspace, [`stores`]
-//! starts object stores.
+//! starts object stores, [`SshServer`] is one to log in to.
 //!
 //! **Invariant:** nothing here is shared with what it judges. Packages are unpacked by the
 //! system's `tar` and their INFO is read by DSM's rules written down a second time: a mistake in
@@ -20,6 +20,7 @@ mod home;
 mod http;
 pub mod nas;
 mod programs;
+mod ssh_server;
 pub mod stores;
 pub mod tree;
 
@@ -28,3 +29,4 @@ pub use home::TempHome;
 pub use http::Answer;
 pub use nas::{Dsm, Hardware, Nas, NasError, Shell};
 pub use programs::{Finished, Running, program, run, workspace};
+pub use ssh_server::{SshServer, sftp_server};

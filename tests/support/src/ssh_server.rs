@@ -1,19 +1,22 @@
-//! OpenSSH's server, started for each connection that comes to a port of ours.
+//! OpenSSH's server, on a port of ours: with keys, settings and a folder of its own.
+//!
+//! It is started for each connection anew, as by inetd, so no port has to be looked for.
 
-use engine_storage::{Patience, Sftp, SftpAddress, SshProgram};
+use crate::stores::peer;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A server, with keys, settings and a folder of its own.
-pub struct Server {
+#[derive(Debug)]
+pub struct SshServer {
     /// Where it listens.
     pub address: SocketAddr,
     folder: tempfile::TempDir,
 }
 
-impl Server {
+impl SshServer {
     /// One that lets whoever runs this log in with the key it makes. `subsystem` is its SFTP.
     pub fn start(subsystem: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -66,30 +69,23 @@ impl Server {
         self.folder.path()
     }
 
-    /// How `ssh` is to log in: with which key, and by which list of known hosts.
-    pub fn program(&self, key: &str, known: &str) -> SshProgram {
-        let mut arguments = vec!["-F".into(), "none".into()];
+    /// The `ssh` that goes with it.
+    pub fn client(&self) -> PathBuf {
+        openssh().join("ssh")
+    }
+
+    /// How `ssh` is told to log in with `key` (`mine` is let in, `strange` is not) and by the list
+    /// of hosts `known` (`known` has this one, `known-otherwise` none), and by nothing else.
+    pub fn words(&self, key: &str, known: &str) -> Vec<String> {
+        let mut words = vec!["-F".to_owned(), "none".to_owned()];
         for (option, name) in [("IdentityFile", key), ("UserKnownHostsFile", known)] {
             let value = format!("{option}={}", self.folder.path().join(name).display());
-            arguments.extend(["-o".into(), value.into()]);
+            words.extend(["-o".to_owned(), value]);
         }
         for option in ["IdentitiesOnly=yes", "GlobalKnownHostsFile=none"] {
-            arguments.extend(["-o".into(), option.into()]);
+            words.extend(["-o", option].map(str::to_owned));
         }
-        SshProgram { path: openssh().join("ssh"), arguments }
-    }
-
-    /// A repository here, reached through `line`.
-    pub fn through(&self, line: SocketAddr, path: &str, program: SshProgram) -> Sftp {
-        let path = self.folder.path().join(path);
-        let text = format!("//127.0.0.1:{}/{}", line.port(), path.display());
-        let address = SftpAddress::parse(&text).unwrap();
-        Sftp::at(address, program, &std::env::temp_dir(), Patience::default())
-    }
-
-    /// A repository here.
-    pub fn at(&self, path: &str) -> Sftp {
-        self.through(self.address, path, self.program("mine", "known"))
+        words
     }
 }
 
@@ -107,10 +103,5 @@ pub fn sftp_server() -> String {
 
 /// The folder of OpenSSH's programs.
 fn openssh() -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/peers");
-    let found = Command::new(&script).arg("sshd").output().unwrap();
-    let told = String::from_utf8_lossy(&found.stderr).into_owned();
-    assert!(found.status.success(), "these tests need an sshd: {told}");
-    let sshd = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim());
-    sshd.parent().unwrap().to_owned()
+    peer("sshd").parent().expect("it lies in a folder").to_owned()
 }
