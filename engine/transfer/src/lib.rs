@@ -32,7 +32,9 @@ mod forget;
 mod id_set;
 mod index;
 mod keys;
+mod large;
 mod locks;
+mod names;
 mod open_packs;
 mod patience;
 mod posix;
@@ -43,11 +45,13 @@ mod repository;
 mod restore;
 pub mod retention;
 mod sorter;
+mod spool;
 mod stats;
 mod store;
 mod tag;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tree_buffer;
 mod tree_walk;
 
 pub use backup::{
