@@ -59,6 +59,8 @@ pub struct UpdateRecord {
     pub refused: Vec<String>,
     /// Whether the owner wants no updates.
     pub hold: bool,
+    /// The one version that may be installed, while the owner wants no other.
+    pub pin: Option<String>,
     /// The depot that was last named.
     pub depot: Option<String>,
     /// The channel that was last named.
