@@ -114,6 +114,12 @@ impl UpdateRecord {
         self.last = Some(format!("{} {sentence}", clock::local(clock::now_seconds())));
     }
 
+    /// Whether the owner refused it, or wants only another.
+    fn is_unwanted(&self, version: &str) -> bool {
+        let is_another = |pin: &String| compare_versions(pin, version).is_ne();
+        self.pin.as_ref().is_some_and(is_another) || self.refused.iter().any(|it| it == version)
+    }
+
     fn version_in_use(&self) -> Option<&str> {
         match &self.candidate {
             Some(candidate) if self.progress().phase.is_in_use() => Some(&candidate.version),
@@ -162,9 +168,13 @@ pub fn before_start(installation: &Installation) -> Result<Option<String>> {
     let mut record = UpdateRecord::read(installation);
     let Some(candidate) = record.candidate.clone() else { return Ok(None) };
     let version = candidate.version;
-    if !is_newer_than_the_package(installation, &version) {
+    let is_unwanted = record.is_unwanted(&version) && !record.progress().phase.is_in_use();
+    if is_unwanted || !is_newer_than_the_package(installation, &version) {
         record.set(record.progress().on(Event::Revoked).0);
-        record.tell(&format!("the package itself is not older than {version}"));
+        record.tell(&match is_unwanted {
+            true => format!("{version} was fetched, and is not wanted any more"),
+            false => format!("the package itself is not older than {version}"),
+        });
         record.write(installation)?;
         clean(installation, &record)?;
         return Ok(record.last);

@@ -5,7 +5,7 @@ mod world;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
-use world::{GOOD, Nas, PACKAGE, QUICK, SOON_SECONDS, kill, wait_for};
+use world::{GOOD, Nas, PACKAGE, QUICK, SOON_SECONDS, kill, parent_and_state, wait_for};
 
 #[test]
 fn a_daemon_is_started_seen_and_stopped_and_no_process_is_left() {
@@ -263,14 +263,6 @@ fn a_daemon_taken_over_is_not_taken_for_hung_because_nobody_hears_its_signs_of_l
     wait_for("it is checked", || checked() >= before + 4);
     assert!(nas.daemon_processes().contains(&daemon), "{}", nas.log());
     assert!(!nas.log().contains("no sign of life"), "{}", nas.log());
-}
-
-/// A process's parent and state, as `/proc` tells.
-fn parent_and_state(pid: i32) -> Option<(i32, char)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((fields.next()?.parse().ok()?, state))
 }
 
 #[test]

@@ -252,6 +252,26 @@ fn a_pinned_version_stays_whatever_the_depot_offers() {
 }
 
 #[test]
+fn a_version_that_waits_for_the_next_start_is_dropped_when_its_owner_thinks_better_of_it() {
+    for (thinks, undoes) in [
+        (["update", "refuse", "1.0-0002"], ["update", "allow", "1.0-0002"]),
+        (["update", "pin", "1.0-0001"], ["update", "pin", "--off"]),
+    ] {
+        let town = Town::with_version_1(0);
+        town.publishes("1.0-0002", WELL, 0);
+        assert!(town.install().said.contains("from the next start on"));
+        assert_eq!(town.nas.run(&thinks).code, 0);
+        town.nas.start();
+        assert_eq!(town.runs(), "1.0-0001", "{}", town.shown());
+        assert!(town.shown().contains("is not wanted any more"), "{}", town.shown());
+        assert_eq!(fs::read_dir(town.nas.var().join("slots")).unwrap().count(), 0);
+        assert_eq!(town.nas.run(&undoes).code, 0);
+        assert_eq!(town.install().code, 0);
+        wait_for("the newer version runs", || town.runs() == "1.0-0002");
+    }
+}
+
+#[test]
 fn an_installation_cut_anywhere_goes_on_and_never_leaves_half_a_version() {
     let mut cuts = 0;
     for call in ["renameat", "fsync", "unlinkat", "mkdirat", "write"] {

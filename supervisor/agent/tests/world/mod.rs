@@ -331,7 +331,8 @@ impl Nas {
         for pid in &killed {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         }
-        let is_gone = |pid: &i32| !self.supervisors().contains(pid);
+        // Its command line goes first, its locks later: it is gone when it is dead for good.
+        let is_gone = |pid: &i32| parent_and_state(*pid).is_none_or(|(_, state)| state == 'Z');
         wait_for("the supervisor is gone", || killed.iter().all(is_gone));
     }
 
@@ -343,6 +344,14 @@ impl Nas {
     pub fn start(&self) {
         self.expect_code("start", 0);
     }
+}
+
+/// A process's parent and state, as `/proc` tells.
+pub fn parent_and_state(pid: i32) -> Option<(i32, char)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((fields.next()?.parse().ok()?, state))
 }
 
 /// The environment of a process. One that just becomes another program has none for a moment, as
