@@ -160,11 +160,13 @@ fn start_is_cut(nas: &Nas, call: &str, n: usize) -> bool {
         is_running = nas.record().contains("\"state\":\"running\"");
         is_running || traced.try_wait().unwrap().is_some()
     });
-    if is_running {
-        kill(nas.pid_of("supervisor"), "-KILL");
-    }
+    // It may have been cut just after it wrote that.
+    let supervisor = is_running.then(|| nas.pid_of("supervisor").to_string());
+    let is_killed = supervisor.is_some_and(|pid| {
+        Command::new("kill").args(["-KILL", &pid]).status().is_ok_and(|ended| ended.success())
+    });
     traced.wait().unwrap();
-    is_running
+    is_killed
 }
 
 #[test]

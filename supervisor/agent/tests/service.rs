@@ -47,7 +47,39 @@ fn many_starts_at_once_give_one_daemon() {
             assert!(start.wait().unwrap().success(), "round {round}: {}", nas.log());
         }
         assert_eq!(nas.daemon_processes().len(), 1, "round {round}: {}", nas.log());
+        assert_eq!(nas.supervisors().len(), 1, "round {round}: {}", nas.log());
         nas.expect_code("stop", 0);
+    }
+}
+
+#[test]
+fn of_many_supervisors_at_once_one_stays_and_the_others_say_who_it_is() {
+    for round in 0..8 {
+        let nas = Nas::with(GOOD);
+        let root = nas.root().display().to_string();
+        let runs = (0..4).map(|_| {
+            let mut command = nas.command(&["run", "--root", &root]);
+            command.stderr(std::process::Stdio::piped()).spawn().unwrap()
+        });
+        let mut runs: Vec<_> = runs.collect();
+        wait_for("all but one have ended", || {
+            let living =
+                runs.iter_mut().filter_map(|run| run.try_wait().unwrap().is_none().then_some(()));
+            living.count() == 1
+        });
+        wait_for("it runs", || nas.record().contains("\"state\":\"running\""));
+        let winner = nas.pid_of("supervisor");
+        assert_eq!(nas.daemon_processes().len(), 1, "round {round}: {}", nas.log());
+        nas.expect_code("stop", 0);
+        for run in runs {
+            let is_winner = run.id() as i32 == winner;
+            let ended = run.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            let told = format!("is supervised already, by process {winner}");
+            let code = if is_winner { Some(0) } else { Some(11) };
+            assert_eq!(ended.status.code(), code, "round {round}: {said}");
+            assert!(is_winner || said.contains(&told), "round {round}: {said}");
+        }
     }
 }
 
