@@ -83,6 +83,10 @@ pub fn install(installation: &Installation, asked: &Asked, automatic: bool) -> R
         return Ok(nothing);
     }
     loop {
+        // An owner who thinks better of it while it is fetched is heard, too.
+        if automatic && UpdateRecord::read(installation).hold {
+            return Ok("updates are on hold".to_owned());
+        }
         match record.progress().phase {
             Phase::Fetching => fetch(installation, &mut record, &asked, &found)?,
             Phase::Fetched => unpack(installation, &mut record)?,

@@ -246,11 +246,7 @@ fn identity_action(installation: &Installation, action: IdentityAction) -> Resul
 
 fn update_action(installation: &Installation, action: UpdateAction) -> Result<()> {
     use UpdateAction::{Allow, Check, Hold, Install, Pin, Refuse, RollBack, Show};
-    let change = |change: &dyn Fn(&mut UpdateRecord)| {
-        let mut record = UpdateRecord::read(installation);
-        change(&mut record);
-        record.write(installation)
-    };
+    let change = |change: &dyn Fn(&mut UpdateRecord)| UpdateRecord::change(installation, change);
     match action {
         Check { depot, root_key, channel, json, .. } => {
             let asked = update::Asked { depot, root_key, channel, version: None };

@@ -245,7 +245,8 @@ fn a_pinned_version_stays_whatever_the_depot_offers() {
     assert_eq!(town.nas.run(&["update", "install", "--channel", "beta"]).code, 0);
     wait_for("it is kept", || town.shown().contains("1.0-0002 proved itself and is kept"));
     assert_eq!(town.runs(), "1.0-0002");
-    assert!(town.install().said.contains("is pinned"));
+    let told = town.install();
+    assert!(told.said.contains("is pinned"), "{}\n{}", told.said, town.shown());
     pin(&["--off"]);
     assert_eq!(town.install().code, 0);
     wait_for("the newest runs", || town.runs() == "1.0-0003");
@@ -268,6 +269,36 @@ fn a_version_that_waits_for_the_next_start_is_dropped_when_its_owner_thinks_bett
         assert_eq!(town.nas.run(&undoes).code, 0);
         assert_eq!(town.install().code, 0);
         wait_for("the newer version runs", || town.runs() == "1.0-0002");
+    }
+}
+
+#[test]
+fn what_an_owner_wishes_while_an_update_is_on_its_way_is_not_forgotten() {
+    let town = Town::with_version_1(0);
+    town.publishes("1.0-0002", WELL, 0);
+    let url = town.served.url.clone();
+    let calls = town.nas.path("calls");
+    let inner = town.nas.command(&["update", "install", "--depot", &url]);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=connect", "-o"]).arg(&calls);
+    command.args(["-e", "inject=connect:signal=STOP:when=1"]);
+    command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let mut install = command.spawn().expect("these tests need strace");
+    let stopped = wait_for("it asks the depot", || {
+        let text = fs::read_to_string(&calls).unwrap_or_default();
+        let line = text.lines().find(|line| line.contains("stopped by SIGSTOP"))?;
+        line.split(' ').next()?.parse::<i32>().ok()
+    });
+    for wish in [&["update", "hold"][..], &["update", "refuse", "0.9-0001"]] {
+        assert_eq!(town.nas.run(wish).code, 0);
+    }
+    world::kill(stopped, "-CONT");
+    assert!(install.wait().unwrap().success());
+    let shown = town.shown();
+    for part in ["on hold", "refused   0.9-0001", "1.0-0002, proven"] {
+        assert!(shown.contains(part), "{part:?} is not in:\n{shown}");
     }
 }
 

@@ -225,6 +225,13 @@ impl Folder {
         Ok((bytes(found.blocks()), bytes(found.blocks_available())))
     }
 
+    /// The folder once more, for a lock of its own.
+    pub(crate) fn opened_again(&self) -> Result<File> {
+        openat(&self.descriptor, ".", FOLDER_FLAGS, Mode::empty())
+            .map(File::from)
+            .map_err(|errno| refused("open the folder", &self.path, errno))
+    }
+
     /// Makes names put into, moved or removed from the folder last through a power cut.
     pub fn sync(&self) -> Result<()> {
         nix::unistd::fsync(&self.descriptor).map_err(|errno| refused("sync", &self.path, errno))
