@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tests_stories::folder_for_everybody;
 use tests_support::nas::{Removal, State};
-use tests_support::{Dsm, Hardware, Nas, Shell, program, run, wait_for, workspace};
+use tests_support::{Dsm, Hardware, Nas, Shell, peer, program, run, wait_for, workspace};
 
 /// What makes one daemon a package.
 struct Foreign {
@@ -37,12 +37,10 @@ impl Foreign {
     }
 
     fn rest_server() -> Self {
-        let peers = workspace().join("scripts/peers");
-        let found = run(Command::new(peers).arg("rest-server")).must_succeed();
         let daemon = "command = [\"{target}/bin/restserver\", \"--no-auth\", \"--listen\", \
                       \"127.0.0.1:0\", \"--path\", \"{var}/data\"]\n\
                       ready_seconds = 1\nstop_seconds_max = 5\nidle_io = true\nnice = 10\n";
-        Self { name: "restserver", dies_of: "-SEGV", program: found.out.trim().into(), daemon }
+        Self { name: "restserver", dies_of: "-SEGV", program: peer("rest-server"), daemon }
     }
 
     /// A master with two workers, which outlive it when it is killed and keep what it listened at.

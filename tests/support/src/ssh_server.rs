@@ -2,7 +2,7 @@
 //!
 //! It is started for each connection anew, as by inetd, so no port has to be looked for.
 
-use crate::stores::peer;
+use crate::programs::peer;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
