@@ -208,6 +208,11 @@ fn a_prune_moves_large_folders_as_they_are_sealed_and_compresses_them_where_that
     let wanted = PruneRequest { max_unused: MaxUnused::Bytes(0), ..PruneRequest::default() };
     let report = prune(&narrow(&old), &wanted, &|_| {}, &Cancel::new()).unwrap();
     assert!(report.packs_repacked > 0, "{report:?}");
+    // Small packs are put together, but not those of large folders, again and again.
+    let wanted = PruneRequest { is_small_repacked: true, ..PruneRequest::default() };
+    let reports = [(); 2]
+        .map(|()| prune(&narrow(&old), &wanted, &|_| {}, &Cancel::new()).unwrap().packs_repacked);
+    assert_eq!(reports[1], 0, "{reports:?}");
     must_be_sound(&old);
     restic_must_agree(&place, &narrow(&old));
     must_be_restored(&place, &old, &source);

@@ -39,6 +39,8 @@ struct Facts {
     unused_bytes: u64,
     has: [bool; 2],
     has_uncompressed: bool,
+    /// Each blob that is needed has a pack of its own wherever it goes.
+    is_of_large: bool,
     /// A blob that is needed, for the message when the pack is not there.
     needed: Option<(BlobKind, Id)>,
 }
@@ -54,11 +56,12 @@ impl Facts {
             unused_bytes: 0,
             has: [false; 2],
             has_uncompressed: false,
+            is_of_large: true,
             needed: None,
         }
     }
 
-    fn add(&mut self, entry: &Placed) {
+    fn add(&mut self, entry: &Placed, is_large: bool) {
         let blob = &entry.packed.blob;
         self.known.add(&entry.packed);
         self.has[usize::from(blob.kind == BlobKind::Tree)] = true;
@@ -66,6 +69,7 @@ impl Facts {
             self.used_blobs += 1;
             self.used_bytes += u64::from(blob.length);
             self.has_uncompressed |= blob.uncompressed_length.is_none();
+            self.is_of_large &= is_large;
             self.needed.get_or_insert((blob.kind, blob.id));
         } else {
             self.unused_bytes += u64::from(blob.length);
@@ -115,7 +119,7 @@ impl Plan {
                     new
                 }
             };
-            current.add(&entry);
+            current.add(&entry, repository.is_large(&entry.packed.blob));
         }
         if let Some(done) = facts {
             planner.consider(&done, &mut young)?;
@@ -195,7 +199,10 @@ impl Planner<'_> {
             pack: facts.pack,
             has_trees,
             is_mixed: facts.has == [true; 2],
-            is_small: self.request.is_small_repacked && bytes < SMALL_PACK_BYTES,
+            // A large blob's own pack would be copied to one just as small.
+            is_small: self.request.is_small_repacked
+                && bytes < SMALL_PACK_BYTES
+                && !facts.is_of_large,
             is_to_be_compressed: self.request.is_uncompressed_repacked
                 && self.is_compressed
                 && facts.has_uncompressed,
