@@ -14,8 +14,8 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, propagate_version = true)]
 pub struct Arguments {
-    /// The repository: a folder, file:///folder, rest:https://user:password@host:8000/path, or
-    /// s3:https://host/bucket/path
+    /// The repository: a folder, file:///folder, rest:https://user:password@host:8000/path,
+    /// s3:https://host/bucket/path, or sftp:user@host:/path
     /// [environment: HOLDFAST_REPOSITORY]
     #[arg(short, long, global = true, value_name = "LOCATION")]
     pub repo: Option<String>,
@@ -155,7 +155,8 @@ pub enum DestinationCommand {
     Add {
         /// The destination's name
         name: String,
-        /// Where it is: a folder, `rest:https://host/path` or `s3:https://host/bucket`
+        /// Where it is: a folder, `rest:https://host/path`, `s3:https://host/bucket` or
+        /// `sftp:user@host:/path`
         location: String,
     },
     /// List the destinations

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use tests_support::compare::trees;
 use tests_support::tree::ordinary;
-use tests_support::{Finished, SshServer, TempHome, program, run, sftp_server};
+use tests_support::{Finished, SshServer, TempHome, program, run, sftp_server, wait_for};
 
 /// A box that may log in to a server.
 struct Scene {
@@ -90,4 +90,37 @@ fn what_restic_sent_there_is_gone_on_with_by_ours() {
     ours(&["forget", "--keep-last", "1", "--prune"]);
     ours(&["check", "--read-data"]);
     scene.restic("theirs", &["check", "--read-data"]).must_succeed();
+}
+
+#[test]
+fn a_daemon_remembers_how_to_log_in_to_its_destination() {
+    let scene = Scene::set();
+    let home = scene.home.join("engine");
+    let engine = |arguments: &[&str]| {
+        let mut command = Command::new(program("holdfast"));
+        command.env("PATH", path_with(scene.server.client().parent().unwrap()));
+        command.arg("--home").arg(&home).args(arguments);
+        command
+    };
+    let _daemon = RunningDaemon(engine(&["daemon"]).spawn().unwrap());
+    wait_for("the daemon answers", || run(&mut engine(&["status"])).code == 0);
+    let words = format!("sftp.args={}", scene.words());
+    let location = scene.location("friend");
+    let added = ["-o", &words, "destination", "add", "friend", &location];
+    run(&mut engine(&added)).must_succeed();
+    let source = scene.home.source();
+    let set =
+        ["set", "add", "photos", "--path", source.to_str().unwrap(), "--destination", "friend"];
+    run(&mut engine(&set)).must_succeed();
+    run(&mut engine(&["set", "run", "photos"])).must_succeed();
+    let snapshots = scene.server.folder().join("friend/snapshots");
+    assert_eq!(std::fs::read_dir(snapshots).unwrap().count(), 1);
+}
+
+struct RunningDaemon(std::process::Child);
+
+impl Drop for RunningDaemon {
+    fn drop(&mut self) {
+        let _ = (self.0.kill(), self.0.wait());
+    }
 }
