@@ -32,7 +32,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Older temporary files were left by a power cut or a kill.
-const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// File systems of this box alone, whose listings show what was written. On a share of another box
 /// (NFS, SMB, what FUSE brings) this box may remember an older listing.

@@ -10,7 +10,7 @@
 //! wants it, and OpenSSH does it by a link. No server can be told to sync a folder: a power cut
 //! there right after the answer may take the last names back. Then `check` finds files missing that
 //! an index names, and the next backup stores again what is gone. A kill on our side leaves a
-//! `tmp-` file.
+//! `tmp-` file; one of a pack, which may be large, is swept away a day later.
 //!
 //! One `ssh` carries everything; what is read and written is asked for in pieces, several under way
 //! at a time. A line that broke is made anew by the next call.
@@ -37,6 +37,7 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// Folders listed at a time: of the 256 for packs each takes three answers.
@@ -75,7 +76,8 @@ impl Sftp {
         scratch: &Path,
         patience: Patience,
     ) -> Self {
-        let line = Line { address, program, patience, session: Mutex::default() };
+        let (session, is_swept) = (Mutex::default(), AtomicBool::default());
+        let line = Line { address, program, patience, session, is_swept };
         Self { line: Arc::new(line), scratch: scratch.into() }
     }
 }
@@ -86,6 +88,8 @@ struct Line {
     program: SshProgram,
     patience: Patience,
     session: Mutex<Option<Arc<Session>>>,
+    /// Whether old temporary files were looked for.
+    is_swept: AtomicBool,
 }
 
 impl Line {

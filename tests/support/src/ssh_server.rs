@@ -45,17 +45,14 @@ impl SshServer {
         std::fs::write(place("settings"), settings).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (program, settings) = (openssh.join("sshd"), place("settings"));
-        // Where it gives up its rights it wants an empty folder of root's.
-        if nix::unistd::geteuid().is_root() {
-            std::fs::create_dir_all("/run/sshd").unwrap();
-        }
+        let (starter, settings) = (starter(folder.path(), &openssh), place("settings"));
         std::thread::spawn(move || {
             for line in listener.incoming() {
                 let (input, output) = (line.unwrap(), settings.clone());
                 let reply = std::os::fd::OwnedFd::from(input.try_clone().unwrap());
-                let mut command = Command::new(&program);
-                command.args(["-i", "-e", "-f"]).arg(output).stderr(Stdio::null());
+                let mut command = Command::new(&starter[0]);
+                command.args(&starter[1..]).args(["-i", "-e", "-f"]).arg(output);
+                command.stderr(Stdio::null());
                 command.stdin(std::os::fd::OwnedFd::from(input)).stdout(reply);
                 let mut child = command.spawn().unwrap();
                 std::thread::spawn(move || child.wait());
@@ -87,6 +84,25 @@ impl SshServer {
         }
         words
     }
+}
+
+/// How the server is started. As root it gives up its rights, for which it wants an empty folder
+/// and a user `sshd`; where nobody installed one, it is shown one.
+fn starter(folder: &Path, openssh: &Path) -> Vec<String> {
+    let program = openssh.join("sshd").display().to_string();
+    if !nix::unistd::geteuid().is_root() {
+        return vec![program];
+    }
+    std::fs::create_dir_all("/run/sshd").unwrap();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap();
+    if users.lines().any(|line| line.starts_with("sshd:")) {
+        return vec![program];
+    }
+    let shown = folder.join("passwd");
+    let user = "sshd:x:65534:65534::/run/sshd:/usr/sbin/nologin\n";
+    std::fs::write(&shown, format!("{users}{user}")).unwrap();
+    let mount = format!("mount --bind '{}' /etc/passwd && exec \"$@\"", shown.display());
+    ["unshare", "--mount", "sh", "-c", &mount, "sh", &program].map(str::to_owned).to_vec()
 }
 
 fn make_key(openssh: &Path, path: &Path) {

@@ -2,6 +2,8 @@
 
 use super::Line;
 use super::session::{Answer, Pending, Session};
+use crate::folder::TEMPORARY_AGE_MAX;
+use crate::name::TEMPORARY;
 use crate::{Name, Result, StorageError};
 use engine_repository::FileKind;
 use openssh_sftp_protocol::file_attrs::{FileAttrs, Permissions};
@@ -14,6 +16,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A piece that is read or written: every server takes so much (SFTP version 3, section 3).
 const PIECE_BYTES: usize = 32 << 10;
@@ -23,6 +26,9 @@ const PIECES_MAX: usize = 8;
 
 /// Less room than this on the server's disk is none: 1 MiB.
 const ROOM_BYTES_MIN: u64 = 1 << 20;
+
+/// So many old temporary files are removed at a time.
+const SWEPT_MAX: usize = 1000;
 
 /// Files are for the owner alone.
 const FILE_MODE: u32 = 0o600;
@@ -44,11 +50,14 @@ impl Drop for OpenFile {
 impl OpenFile {
     /// Its size in bytes.
     pub fn size(&self) -> Result<u64> {
+        let size = self.attributes()?.get_size();
+        size.ok_or_else(|| self.session.foreign("it does not say how long a file is"))
+    }
+
+    fn attributes(&self) -> Result<FileAttrs> {
         let question = RequestInner::Fstat(Cow::Borrowed(&self.handle));
         match self.session.ask(question)?.wait()? {
-            Answer::Attributes(found) => found
-                .get_size()
-                .ok_or_else(|| self.session.foreign("it does not say how long a file is")),
+            Answer::Attributes(found) => Ok(found),
             answer => Err(self.failed("look at", answer)),
         }
     }
@@ -169,6 +178,10 @@ impl Line {
             kind => self.address.path().join(kind.folder()).join(temporary_name(self)?),
         };
         let written = self.create(&temporary).and_then(|file| {
+            if name.kind == FileKind::Pack && !self.is_swept.swap(true, Ordering::Relaxed) {
+                // What cannot be swept today is swept another day.
+                let _ = self.sweep(&file);
+            }
             file.write(body, bytes)?;
             match file.size()? {
                 found if found == bytes => Ok(()),
@@ -179,6 +192,8 @@ impl Line {
             }
         });
         let named = written.and_then(|()| match self.rename(&temporary, &path) {
+            // It may be done, and only the answer lost: whoever tries again finds out.
+            Err(error) if error.is_of_destination() => Err(error),
             Err(_) if self.size(name)?.is_some() => Err(taken()),
             Err(_) if name.kind == FileKind::Pack => {
                 // Of the folders for packs each is made when the first pack comes.
@@ -193,6 +208,25 @@ impl Line {
             let _ = session.ask(RequestInner::Remove(Cow::Borrowed(&temporary)));
         }
         named
+    }
+
+    /// Removes packs that a kill or a broken line left half written a day ago, by the clock of the
+    /// server: the file that was just made bears its time.
+    fn sweep(&self, fresh: &OpenFile) -> Result<()> {
+        let time_of = |found: FileAttrs| Some(u64::from(found.get_time()?.1.into_raw()));
+        let Some(now) = time_of(fresh.attributes()?) else { return Ok(()) };
+        let is_old = |time: u64| time + TEMPORARY_AGE_MAX.as_secs() < now;
+        let folder = self.address.path().join(FileKind::Pack.folder());
+        let mut old = Vec::new();
+        self.each_name(std::slice::from_ref(&folder), &mut |name, found| {
+            let is_ours = name.as_os_str().as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
+            if is_ours && old.len() < SWEPT_MAX && time_of(found).is_some_and(is_old) {
+                old.push(folder.join(name));
+            }
+            Ok(())
+        })?;
+        let remove = |path| self.done("remove", path, RequestInner::Remove(Cow::Borrowed(path)));
+        old.iter().try_for_each(|path| remove(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

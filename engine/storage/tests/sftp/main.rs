@@ -156,6 +156,26 @@ fn a_server_that_speaks_no_sftp_is_none_of_ours() {
 }
 
 #[test]
+fn what_a_kill_left_half_written_is_swept_away_a_day_later_and_nothing_else() {
+    let server = SshServer::start(&sftp_server());
+    at(&server, "repository").create().unwrap();
+    let data = server.folder().join("repository/data");
+    let day = Duration::from_secs(24 * 60 * 60);
+    let now = std::time::SystemTime::now();
+    let files = [("tmp-old", 2 * day), ("tmp-of-today", day / 2), ("a-note-of-the-owner", 2 * day)];
+    for (name, age) in files {
+        let file = std::fs::File::create(data.join(name)).unwrap();
+        file.set_modified(now - age).unwrap();
+    }
+    let storage = at(&server, "repository");
+    let mut pack = storage.create_pack().unwrap();
+    pack.append(b"a pack").unwrap();
+    pack.commit(Id::of(b"a pack")).unwrap();
+    let left = files.map(|(name, _)| data.join(name).exists());
+    assert_eq!(left, [false, true, true]);
+}
+
+#[test]
 fn a_full_disk_on_the_server_is_called_full_and_leaves_no_half_a_pack() {
     let root = nix::unistd::geteuid().is_root();
     let spaces = if root { "unshare --mount" } else { "unshare --map-root-user --mount" };
