@@ -28,6 +28,10 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     pub access_key_file: Option<PathBuf>,
 
+    /// What one kind of destination is told besides: `sftp.args=WORDS` for `ssh`
+    #[arg(short, long, global = true, value_name = "KEY=VALUE")]
+    pub option: Vec<String>,
+
     /// The engine's home, where identity and settings are kept [environment: HOLDFAST_HOME]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub home: Option<PathBuf>,

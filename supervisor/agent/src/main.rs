@@ -20,12 +20,14 @@ mod hooks;
 mod identity;
 mod install;
 mod installation;
+mod last_words;
 mod legacy;
 mod payloads;
 mod plan;
 mod problem;
 mod record;
 mod report;
+mod room;
 mod service;
 mod supervise;
 mod update;
@@ -243,23 +245,21 @@ fn identity_action(installation: &Installation, action: IdentityAction) -> Resul
 }
 
 fn update_action(installation: &Installation, action: UpdateAction) -> Result<()> {
-    use UpdateAction::{Allow, Check, Hold, Install, Refuse, RollBack, Show};
-    let change = |change: &dyn Fn(&mut UpdateRecord)| {
-        let mut record = UpdateRecord::read(installation);
-        change(&mut record);
-        record.write(installation)
-    };
+    use UpdateAction::{Allow, Check, Hold, Install, Pin, Refuse, RollBack, Show};
+    let change = |change: &dyn Fn(&mut UpdateRecord)| UpdateRecord::change(installation, change);
     match action {
         Check { depot, root_key, channel, json, .. } => {
-            let asked = update::Asked { depot, root_key, channel };
+            let asked = update::Asked { depot, root_key, channel, version: None };
             print_report(&update::check(installation, &asked)?, json);
         }
         Install { depot, root_key, channel, automatic, .. } => {
-            let asked = update::Asked { depot, root_key, channel: channel.unwrap_or_default() };
+            let channel = channel.unwrap_or_default();
+            let asked = update::Asked { depot, root_key, channel, version: None };
             println!("{}", install::install(installation, &asked, automatic)?);
         }
         Show { json, .. } => print_report(&report::of_update(installation), json),
         Hold { off, .. } => change(&|record| record.hold = !off)?,
+        Pin { version, .. } => change(&|record| record.pin.clone_from(&version))?,
         Refuse { version, .. } => change(&|record| record.refuse(&version))?,
         Allow { version, .. } => change(&|record| record.refused.retain(|it| *it != version))?,
         RollBack { state, .. } => {

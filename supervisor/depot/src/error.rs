@@ -194,6 +194,14 @@ pub enum DepotError {
         /// What to do about it.
         remedy: String,
     },
+    /// What is to be named is being deleted in the object store.
+    #[error("the store's {key} was just deleted, because nothing had named it for a month")]
+    JustDeleted {
+        /// The object.
+        key: String,
+        /// Until it may be put there again.
+        minutes: u64,
+    },
     /// There are no random bytes for a new key.
     #[error("the system has no random numbers")]
     NoDice(#[source] io::Error),
@@ -282,6 +290,9 @@ impl DepotError {
             }
             Self::Unsealed => UNSEALED.to_owned(),
             Self::Store { remedy, .. } => remedy.clone(),
+            Self::JustDeleted { minutes, .. } => {
+                format!("Publish it again in {minutes} minutes.")
+            }
             Self::NoSpare => NO_SPARE.to_owned(),
             Self::Gap { gap } => gap_remedy(gap),
             Self::Trust(cause) => cause.remedy().to_owned(),

@@ -36,6 +36,7 @@ mod error;
 mod files;
 mod intake;
 mod keyring;
+mod leaving;
 mod limits;
 mod metadata;
 mod mirror;
@@ -53,6 +54,8 @@ mod shelves;
 mod stage;
 mod tls;
 mod tokens;
+mod under_way;
+mod unnamed;
 mod upload;
 
 pub use challenges::Challenges;
@@ -69,7 +72,8 @@ pub use publish::{
 pub use publisher::{InFolder, Publisher, renew_if_due};
 pub use publisher_key::{PublisherKey, add_publisher, publishers, remove_publisher};
 pub use replica::{
-    CURRENT, CURRENT_BYTES_MAX, Current, Outgoing, Piece, Pushed, Replica, outgoing,
+    CONTENTS, CURRENT, CURRENT_BYTES_MAX, Current, Outgoing, Piece, Pushed, Replica, collection,
+    outgoing,
 };
 pub use rotation::{
     Changed, Dice, KeyChange, Means, change_keys, days_left, make_spare, plan, publish_spare,

@@ -6,10 +6,15 @@
 
 use crate::error::DepotError;
 use crate::keyring::Keyring;
-use crate::place::{Place, Tree, write_whole};
+use crate::place::{Place, Tree, read, write_whole};
 use crate::shelves::{Item, Shelves};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use supervisor_trust::client::{SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX};
 use supervisor_trust::coverage::{RoleState, Rule};
 use supervisor_trust::envelope::sign;
 use supervisor_trust::{
@@ -104,11 +109,13 @@ fn ends(role: Role, now: UnixSeconds) -> UnixSeconds {
     now.plus_days(Rule::of(role).valid_days)
 }
 
-/// What a tree's metadata says, read as a client that trusts its root reads it.
+/// What a tree's metadata says, read as a client that trusts its root reads it. Of the list of
+/// files only the head is kept: the snapshot names the list by its hash, and as a value ten
+/// thousand files take more memory than the server.
 pub struct Signed {
     /// The newest root.
     pub root: Root,
-    targets: Option<Targets>,
+    targets: Option<Head>,
     snapshot: Option<Snapshot>,
     timestamp: Option<Timestamp>,
 }
@@ -116,22 +123,54 @@ pub struct Signed {
 impl Signed {
     /// Reads the metadata of a tree, whatever the time.
     pub fn read(tree: &Tree) -> Result<Self, DepotError> {
+        Self::follow(&Source::Memory(tree), UnixSeconds::new(0))
+    }
+
+    /// The same of a tree on the disk.
+    pub fn of(place: &Place, number: u64) -> Result<Self, DepotError> {
         // Nothing has expired in 1970: a publisher must be able to renew what has run out.
-        let client = follow(tree, UnixSeconds::new(0))?;
-        let verified = client.verified();
-        Ok(Self {
-            root: client.root().clone(),
-            targets: verified.map(|verified| verified.targets.clone()),
-            snapshot: verified.map(|verified| verified.snapshot.clone()),
-            timestamp: verified.map(|verified| verified.timestamp.clone()),
-        })
+        Self::follow(&Source::Disk(place, number), UnixSeconds::new(0))
+    }
+
+    /// The same as a client reads it at `now`, to whom nothing may have expired.
+    pub fn at(place: &Place, number: u64, now: UnixSeconds) -> Result<Self, DepotError> {
+        let signed = Self::follow(&Source::Disk(place, number), now)?;
+        let (role, expires) = (Role::Targets, signed.expires(Role::Targets));
+        match now < expires {
+            true => Ok(signed),
+            false => Err(DepotError::Trust(TrustError::Expired { role, expires, now })),
+        }
+    }
+
+    fn follow(source: &Source<'_>, now: UnixSeconds) -> Result<Self, DepotError> {
+        let first = source.file("1.root.json")?.unwrap_or_default();
+        let mut client = Client::start(&first, Cache::default(), Moment::new(now, now))?;
+        while let Some(request) = client.request() {
+            if let (_, Some(snapshot)) = client.so_far() {
+                let listed = snapshot.meta.get("targets.json");
+                let targets = listed.map(|listed| source.list_head(&request.name, listed));
+                return Self::so_far(&client, targets.transpose()?);
+            }
+            let found = source.file(&request.name)?;
+            if found.is_none() && request.name == "timestamp.json" {
+                break;
+            }
+            client.answer(found.as_deref())?;
+        }
+        Self::so_far(&client, None)
+    }
+
+    fn so_far(client: &Client, targets: Option<Head>) -> Result<Self, DepotError> {
+        let (timestamp, snapshot) = client.so_far();
+        let (timestamp, snapshot) = (timestamp.cloned(), snapshot.cloned());
+        Ok(Self { root: client.root().clone(), targets, snapshot, timestamp })
     }
 
     /// When a role's newest signature ends; 1970 when there is none.
     pub fn expires(&self, role: Role) -> UnixSeconds {
         let head = match role {
             Role::Root => Some(self.root.head),
-            Role::Targets => self.targets.as_ref().map(|targets| targets.head),
+            Role::Targets => self.targets,
             Role::Snapshot => self.snapshot.as_ref().map(|snapshot| snapshot.head),
             Role::Timestamp => self.timestamp.as_ref().map(|timestamp| timestamp.head),
         };
@@ -139,7 +178,7 @@ impl Signed {
     }
 
     /// What is known of the keys.
-    pub fn report(&self, ring: &Keyring, tree: &Tree, now: UnixSeconds) -> KeysReport {
+    pub fn report(&self, ring: &Keyring, root_json: Vec<u8>, now: UnixSeconds) -> KeysReport {
         let version = self.root.head.version;
         let role = |role: Role| {
             let trusted = self.root.role(role);
@@ -155,7 +194,7 @@ impl Signed {
         };
         KeysReport {
             root_version: version,
-            root_json: tree.metadata("root.json").unwrap_or_default().to_vec(),
+            root_json,
             roles: Role::ALL.into_iter().map(role).collect(),
         }
     }
@@ -170,6 +209,76 @@ impl Signed {
             here: ring.here(&self.root, role),
         };
         Role::ALL.into_iter().map(state).collect()
+    }
+}
+
+/// Where the metadata of a tree is.
+enum Source<'a> {
+    Memory(&'a Tree),
+    Disk(&'a Place, u64),
+}
+
+impl Source<'_> {
+    /// A file that is not long.
+    fn file(&self, name: &str) -> Result<Option<Vec<u8>>, DepotError> {
+        match self {
+            Self::Memory(tree) => Ok(tree.metadata(name).map(<[u8]>::to_vec)),
+            Self::Disk(place, number) => match place.metadata(*number, name) {
+                path if path.exists() => read(&path, u64::from(SNAPSHOT_BYTES_MAX)).map(Some),
+                _ => Ok(None),
+            },
+        }
+    }
+
+    /// The head of a list, if that is the one with this hash.
+    fn list_head(&self, name: &str, listed: &MetaFile) -> Result<Head, DepotError> {
+        match self {
+            Self::Memory(tree) => {
+                list_head(tree.metadata(name).unwrap_or_default(), Path::new(name), listed)
+            }
+            Self::Disk(place, number) => {
+                let path = place.metadata(*number, name);
+                let file = File::open(&path).map_err(DepotError::file("read", &path))?;
+                list_head(BufReader::new(file), &path, listed)
+            }
+        }
+    }
+}
+
+/// The head of a list, which goes by and is kept nowhere.
+fn list_head(list: impl Read, path: &Path, listed: &MetaFile) -> Result<Head, DepotError> {
+    #[derive(Deserialize)]
+    struct List {
+        signed: Signed,
+    }
+    #[derive(Deserialize)]
+    struct Signed {
+        version: u64,
+        expires: String,
+    }
+    let wrong = || DepotError::damaged(path, "it is not the list that the snapshot names");
+    let mut passing =
+        Passing { from: list.take(u64::from(TARGETS_BYTES_MAX)), hash: Sha256::new() };
+    let list: List =
+        serde_json::from_reader(&mut passing).map_err(|error| DepotError::damaged(path, error))?;
+    io::copy(&mut passing, &mut io::sink()).map_err(DepotError::file("read", path))?;
+    let expires = list.signed.expires.parse().map_err(|_| wrong())?;
+    let head = Head { version: list.signed.version, expires };
+    let is_listed = listed.sha256.is_some_and(|sha256| passing.hash.finalize()[..] == sha256);
+    if is_listed && head.version == listed.version { Ok(head) } else { Err(wrong()) }
+}
+
+/// Hashes what goes by.
+struct Passing<R> {
+    from: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Passing<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(into)?;
+        self.hash.update(&into[..count]);
+        Ok(count)
     }
 }
 
@@ -265,19 +374,50 @@ pub fn next(
     let (version, bytes) = next_targets(&signers, &signed, before, shelves, reason, now)?;
     let listed = meta_file(version, &bytes);
     files.insert(format!("{version}.targets.json"), bytes);
+    files.extend(daily(&signers, &signed, listed, now)?);
+    Ok(files.into_iter().collect())
+}
 
+/// What is signed anew every day: the snapshot that names the list `listed`, and the timestamp.
+fn daily(
+    signers: &Signers<'_>,
+    signed: &Signed,
+    listed: MetaFile,
+    now: UnixSeconds,
+) -> Result<[(String, Vec<u8>); 2], DepotError> {
     let version = signed.snapshot.as_ref().map_or(0, |snapshot| snapshot.head.version) + 1;
     let head = Head { version, expires: ends(Role::Snapshot, now) };
     let meta = BTreeMap::from([("targets.json".to_owned(), listed)]);
     let bytes = signers.sign(Role::Snapshot, &Snapshot { head, meta }.to_value())?;
     let snapshot = meta_file(version, &bytes);
-    files.insert(format!("{version}.snapshot.json"), bytes);
+    let new_snapshot = (format!("{version}.snapshot.json"), bytes);
 
     let version = signed.timestamp.as_ref().map_or(0, |timestamp| timestamp.head.version) + 1;
     let head = Head { version, expires: ends(Role::Timestamp, now) };
     let bytes = signers.sign(Role::Timestamp, &Timestamp { head, snapshot }.to_value())?;
-    files.insert("timestamp.json".to_owned(), bytes);
-    Ok(files.into_iter().collect())
+    Ok([new_snapshot, ("timestamp.json".to_owned(), bytes)])
+}
+
+/// The metadata that follows tree `number` when only a day has passed: what stays, by name, and
+/// what is new. Nothing when the list of files must be signed anew, too.
+pub fn next_day(
+    place: &Place,
+    ring: &Keyring,
+    number: u64,
+    signed: &Signed,
+    now: UnixSeconds,
+) -> Result<Option<(BTreeSet<String>, Vec<(String, Vec<u8>)>)>, DepotError> {
+    let expires = signed.expires(Role::Targets);
+    let listed = signed.snapshot.as_ref().and_then(|snapshot| snapshot.meta.get("targets.json"));
+    let Some(listed) = listed.filter(|_| !Rule::of(Role::Targets).is_due(expires, now)) else {
+        return Ok(None);
+    };
+    let signers = Signers { place, ring, old: &signed.root, new: &signed.root };
+    let new = daily(&signers, signed, listed.clone(), now)?;
+    let names = place.metadata_names(number)?;
+    let mut stays = kept_names(&names);
+    stays.retain(|name| new.iter().all(|(other, _)| other != name));
+    Ok(Some((stays, new.into())))
 }
 
 /// The lists' version and bytes: signed anew if there is a reason to.
@@ -290,7 +430,7 @@ fn next_targets(
     now: UnixSeconds,
 ) -> Result<(u64, Vec<u8>), DepotError> {
     let expires = signed.expires(Role::Targets);
-    let version = signed.targets.as_ref().map_or(0, |targets| targets.head.version);
+    let version = signed.targets.map_or(0, |head| head.version);
     let is_wanted = match reason {
         Reason::Shelves => true,
         Reason::Root(_) => signers.changes(Role::Targets),
@@ -316,20 +456,22 @@ fn meta_file(version: u64, bytes: &[u8]) -> MetaFile {
 
 /// The roots, which stay for ever, and the last snapshots and lists.
 fn kept(before: &Tree) -> BTreeMap<String, Vec<u8>> {
-    let is_root = |(name, _): &&(String, Vec<u8>)| name.ends_with("root.json");
-    let mut files: BTreeMap<_, _> = before.metadata.iter().filter(is_root).cloned().collect();
+    let names: Vec<String> = before.metadata.iter().map(|(name, _)| name.clone()).collect();
+    let stays = kept_names(&names);
+    before.metadata.iter().filter(|(name, _)| stays.contains(name)).cloned().collect()
+}
+
+fn kept_names(names: &[String]) -> BTreeSet<String> {
+    let is_root = |name: &&String| name.ends_with("root.json");
+    let mut stays: BTreeSet<String> = names.iter().filter(is_root).cloned().collect();
     for kind in [".snapshot.json", ".targets.json"] {
-        let version = |(name, _): &(String, Vec<u8>)| name.strip_suffix(kind)?.parse().ok();
-        let mut versions: Vec<u64> = before.metadata.iter().filter_map(version).collect();
+        let version = |name: &String| name.strip_suffix(kind)?.parse().ok();
+        let mut versions: Vec<u64> = names.iter().filter_map(version).collect();
         versions.sort_unstable();
-        for version in versions.iter().rev().take(VERSIONS_KEPT) {
-            let name = format!("{version}{kind}");
-            if let Some(bytes) = before.metadata(&name) {
-                files.insert(name, bytes.to_vec());
-            }
-        }
+        let newest = versions.iter().rev().take(VERSIONS_KEPT);
+        stays.extend(newest.map(|version| format!("{version}{kind}")));
     }
-    files
+    stays
 }
 
 fn targets(shelves: &Shelves) -> BTreeMap<String, TargetFile> {

@@ -103,6 +103,17 @@ impl Mirror {
         parcels: &[Parcel],
         now: UnixSeconds,
     ) -> Result<Vec<Published>, DepotError> {
+        let published = Self::put(&self.root, parcels, now);
+        Self::clear(parcels);
+        published
+    }
+
+    /// The same on the shelves in `root`; what came stays, for it may have to be done again.
+    pub fn put(
+        root: &Path,
+        parcels: &[Parcel],
+        now: UnixSeconds,
+    ) -> Result<Vec<Published>, DepotError> {
         let deliveries: Vec<_> = parcels
             .iter()
             .map(|parcel| Delivery {
@@ -111,10 +122,13 @@ impl Mirror {
                 token: None,
             })
             .collect();
-        let published = publish_all(&self.root, &deliveries, now);
+        publish_all(root, &deliveries, now)
+    }
+
+    /// Removes what came.
+    pub fn clear(parcels: &[Parcel]) {
         // Copies; a later run writes over what cannot be removed now.
         parcels.iter().for_each(|parcel| drop(fs::remove_file(&parcel.path)));
-        published
     }
 }
 

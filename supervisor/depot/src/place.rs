@@ -175,14 +175,6 @@ impl Place {
         self.read_in_force(Self::read_tree)
     }
 
-    /// Reads the metadata of the tree in force, and leaves the shelves, which may be long, empty.
-    pub fn read_current_metadata(&self) -> Result<Tree, DepotError> {
-        self.read_in_force(|place, number| {
-            let metadata = place.read_metadata(number)?;
-            Ok(Tree { number, shelves: Shelves::default(), metadata })
-        })
-    }
-
     /// Reads what a server needs of the tree in force.
     pub fn read_shelf(&self) -> Result<Shelf, DepotError> {
         self.read_in_force(Self::read_shelf_of)
@@ -221,7 +213,8 @@ impl Place {
         fs::create_dir_all(&path).map_err(DepotError::file("make", &path))
     }
 
-    fn read_in_force<T>(
+    /// Reads something of the tree in force.
+    pub fn read_in_force<T>(
         &self,
         read: impl Fn(&Self, u64) -> Result<T, DepotError>,
     ) -> Result<T, DepotError> {
@@ -252,7 +245,8 @@ impl Place {
             .map_err(|what| DepotError::damaged(&path, what))
     }
 
-    fn metadata_names(&self, number: u64) -> Result<Vec<String>, DepotError> {
+    /// The names of a tree's files of metadata.
+    pub fn metadata_names(&self, number: u64) -> Result<Vec<String>, DepotError> {
         let folder = self.tree(number).join("metadata");
         let mut names = Vec::new();
         let entries = fs::read_dir(&folder).map_err(DepotError::file("read", &folder))?;
@@ -300,6 +294,35 @@ impl Place {
         sync_folder(&metadata)?;
         sync_folder(&folder)?;
         sync_folder(&self.root.join("trees"))
+    }
+
+    /// Writes a tree that differs from the one before in a few files of metadata: what stays is
+    /// linked and not even read. Nobody sees it yet.
+    pub fn write_next(
+        &self,
+        before: u64,
+        stays: &BTreeSet<String>,
+        new: &[(String, Vec<u8>)],
+    ) -> Result<u64, DepotError> {
+        let number = before + 1;
+        self.clear_tree(number)?;
+        self.make_tree(number)?;
+        let stays = stays.iter().map(|name| format!("metadata/{name}"));
+        for name in stays.chain(["shelves.json".to_owned()]) {
+            let (from, to) = (self.list(before, &name), self.list(number, &name));
+            if fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).map_err(DepotError::file("write", &to))?;
+                let copied = File::open(&to).and_then(|file| file.sync_all());
+                copied.map_err(DepotError::file("write", &to))?;
+            }
+        }
+        for (name, bytes) in new {
+            write_synced(&self.metadata(number, name), bytes, 0o644)?;
+        }
+        sync_folder(&self.tree(number).join("metadata"))?;
+        sync_folder(&self.tree(number))?;
+        sync_folder(&self.root.join("trees"))?;
+        Ok(number)
     }
 
     /// Puts a tree in force, by one rename.

@@ -7,7 +7,7 @@
 //! render   the new tree with its signed metadata, beside the old one
 //! verify   the new tree as a client will, at the time of the publication
 //! switch   `current`, by one rename
-//! clear    trees that are two behind
+//! clear    trees that are two behind, and what nothing has named for a month
 //! ```
 //!
 //! Whoever is killed at any of these leaves the old tree in force or the new one, and files that
@@ -17,12 +17,13 @@ use crate::error::DepotError;
 use crate::intake::{Incoming, take_in};
 use crate::keyring::Keyring;
 use crate::metadata::{self, KeysReport, Reason, Seeds, Signed};
-use crate::place::{Place, Tree};
+use crate::place::{Place, Tree, read};
 use crate::rotation::{publish_root, read_spare};
 use crate::shelves::{Channel, Shelves};
 use crate::tokens::Token;
 use std::path::{Path, PathBuf};
 use supervisor_trust::UnixSeconds;
+use supervisor_trust::client::ROOT_BYTES_MAX;
 use supervisor_trust::coverage::WARN_DAYS;
 
 /// What became of one file.
@@ -202,6 +203,7 @@ pub(crate) fn on_shelves(
     let mut shelves = before.shelves.clone();
     let count = work(&mut shelves)?;
     if count > 0 {
+        place.note_unnamed(&before.shelves, &shelves, now);
         change(&place, &Keyring::of(&place)?, &before, shelves, reason, now)?;
     }
     Ok(count)
@@ -213,11 +215,22 @@ pub fn renew(root: &Path, now: UnixSeconds) -> Result<(), DepotError> {
     let place = Place::at(root);
     place.current()?;
     let _lock = place.lock()?;
-    let before = place.read_current()?;
-    let root = Signed::read(&before)?.root;
-    if now.days_until(root.head.expires) < u64::from(WARN_DAYS)
-        && let Some(spare) = read_spare(&place, &root)?
+    let number = place.current()?;
+    let signed = Signed::of(&place, number)?;
+    let ends_soon = now.days_until(signed.root.head.expires) < u64::from(WARN_DAYS);
+    let spare = if ends_soon { read_spare(&place, &signed.root)? } else { None };
+    if spare.is_none()
+        && let Some((stays, new)) =
+            metadata::next_day(&place, &Keyring::of(&place)?, number, &signed, now)?
     {
+        // Nothing else of the tree is read: a long list would take more memory than the server.
+        let next = place.write_next(number, &stays, &new)?;
+        Signed::at(&place, next, now)?;
+        place.switch(next)?;
+        return place.clear_old_trees(next);
+    }
+    let before = place.read_current()?;
+    if let Some(spare) = spare {
         return publish_root(&place, &before, spare, now).map(drop);
     }
     let shelves = before.shelves.clone();
@@ -227,8 +240,11 @@ pub fn renew(root: &Path, now: UnixSeconds) -> Result<(), DepotError> {
 /// What is known of the depot's keys and signatures.
 pub fn keys(root: &Path, now: UnixSeconds) -> Result<KeysReport, DepotError> {
     let place = Place::at(root);
-    let tree = place.read_current_metadata()?;
-    Ok(Signed::read(&tree)?.report(&Keyring::of(&place)?, &tree, now))
+    let (signed, root_json) = place.read_in_force(|place, number| {
+        let path = place.metadata(number, "root.json");
+        Ok((Signed::of(place, number)?, read(&path, u64::from(ROOT_BYTES_MAX))?))
+    })?;
+    Ok(signed.report(&Keyring::of(&place)?, root_json, now))
 }
 
 /// What is on the shelves.
@@ -265,6 +281,7 @@ fn change_watched(
     place.switch(tree.number)?;
     watch(Step::Switched)?;
     place.clear_old_trees(tree.number)?;
+    place.clear_unnamed(&[&tree.shelves, &before.shelves], now)?;
     watch(Step::Cleared)
 }
 

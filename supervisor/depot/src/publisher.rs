@@ -20,6 +20,11 @@ pub trait Publisher: Debug + Send + Sync {
 
     /// Signs anew what ends soonest, once a day; whether it was time.
     fn renew_if_due(&self, now: UnixSeconds) -> Result<bool, DepotError>;
+
+    /// Whom a publication waits for, if it waits for somebody.
+    fn waits_for(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Changes the depot in a folder.

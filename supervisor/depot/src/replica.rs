@@ -8,12 +8,14 @@
 //! `current` is put last and read first, so whoever reads it finds everything it names, and two who
 //! publish at one time never write under one name. A server keeps a copy in a folder, laid out as
 //! any depot: the copy's own `current` is switched when all of a tree has come. Lost, it is made
-//! anew; while the store cannot be reached, it goes on.
+//! anew; while the store cannot be reached, it goes on. What nothing names leaves the store by the
+//! rules of [`crate::leaving`].
 //!
 //! **Not here:** how objects are fetched and put; keys, which are never put anywhere.
 
 use crate::error::DepotError;
 use crate::keyring::Keyring;
+use crate::leaving::Leaving;
 use crate::place::{Place, Shelf, read, write_whole};
 use crate::tokens;
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use supervisor_trust::client::ROOT_BYTES_MAX;
-use supervisor_trust::{Envelope, Role};
+use supervisor_trust::{Envelope, Role, UnixSeconds};
 
 /// The object that says what is in force.
 pub const CURRENT: &str = "current";
@@ -53,6 +55,9 @@ pub struct Current {
     /// Lists of the one before that are no longer in force, by SHA-256. Somebody may be reading
     /// them; whoever puts the next one removes them.
     outdated: BTreeSet<String>,
+    /// Objects that nothing names.
+    #[serde(default, skip_serializing_if = "Leaving::is_empty")]
+    leaving: Leaving,
     /// The signature of a key that signs timestamps.
     seal: Option<String>,
 }
@@ -67,7 +72,8 @@ impl Current {
         let is_sound = current.lists.keys().all(|name| is_list(name))
             && hashes.into_iter().all(|hash| is_hash(hash))
             && current.lists.len() <= LISTS_MAX
-            && current.lists.contains_key(SHELVES);
+            && current.lists.contains_key(SHELVES)
+            && current.leaving.is_sound(is_content);
         match is_sound {
             true => Ok(current),
             false => Err(DepotError::damaged(path, "it names what is no list of a depot")),
@@ -108,6 +114,16 @@ fn is_list(name: &str) -> bool {
         !name.starts_with('.') && name.ends_with(".json") && !name.contains(['/', '\\'])
     };
     plain.map_or(name == SHELVES || BESIDE.contains(&name), is_sound)
+}
+
+/// Folders of the store with objects by content, and how those end.
+pub const CONTENTS: [(&str, &str); 3] = [("files/", ".spk"), ("icons/", ".png"), ("lists/", "")];
+
+fn is_content(key: &str) -> bool {
+    CONTENTS.into_iter().any(|(begin, end)| {
+        let hash = key.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end));
+        hash.is_some_and(is_hash)
+    })
 }
 
 fn is_hash(text: &str) -> bool {
@@ -159,7 +175,11 @@ pub struct Outgoing {
 
 /// What the depot in `root` has that `before`, which is in force in the store, has not; nothing if
 /// it is the same.
-pub fn outgoing(root: &Path, before: Option<&Current>) -> Result<Option<Outgoing>, DepotError> {
+pub fn outgoing(
+    root: &Path,
+    before: Option<&Current>,
+    now: UnixSeconds,
+) -> Result<Option<Outgoing>, DepotError> {
     let place = Place::at(root);
     let shelf = place.read_shelf()?;
     let mut lists = BTreeMap::new();
@@ -176,11 +196,18 @@ pub fn outgoing(root: &Path, before: Option<&Current>) -> Result<Option<Outgoing
     let old = before.map(|before| before.lists.values().cloned().collect());
     let old: BTreeSet<String> = old.unwrap_or_default();
     let new: BTreeSet<String> = lists.values().cloned().collect();
+    let contents = contents(&place, &shelf);
+    let named = contents.iter().map(|piece| piece.key.clone()).chain(new.iter().map(list_key));
+    let leaving = before.map(|before| &before.leaving).cloned().unwrap_or_default();
+    let leaving = leaving
+        .naming(&named.collect(), now)
+        .map_err(|(key, seconds)| DepotError::JustDeleted { key, minutes: seconds.div_ceil(60) })?;
     let mut current = Current {
         tree: shelf.number,
         revision: before.map_or(0, |before| before.revision) + 1,
         outdated: old.difference(&new).cloned().collect(),
         lists,
+        leaving,
         seal: None,
     };
     current.seal(&place)?;
@@ -192,10 +219,37 @@ pub fn outgoing(root: &Path, before: Option<&Current>) -> Result<Option<Outgoing
     let outdated = before.into_iter().flat_map(|before| before.outdated.difference(&new));
     Ok(Some(Outgoing {
         lists: lists.collect(),
-        outdated: outdated.map(|sha256| format!("lists/{sha256}")).collect(),
-        contents: contents(&place, &shelf),
+        outdated: outdated.map(list_key).collect(),
+        contents,
         current,
     }))
+}
+
+/// What brings into force that objects leave the store, of those that are `there`; `root` has the
+/// lists and a key of what is in force. Nothing if none does.
+pub fn collection(
+    root: &Path,
+    before: &Current,
+    there: &[String],
+    now: UnixSeconds,
+) -> Result<Option<Outgoing>, DepotError> {
+    let place = Place::at(root);
+    let shelf = place.read_shelf_of(before.tree)?;
+    let contents = contents(&place, &shelf).into_iter().map(|piece| piece.key);
+    let lists = before.lists.values().chain(&before.outdated).map(list_key);
+    let there: Vec<String> = there.iter().filter(|key| is_content(key)).cloned().collect();
+    let Some((leaving, outdated)) =
+        before.leaving.next(&there, &contents.chain(lists).collect(), now)
+    else {
+        return Ok(None);
+    };
+    let mut current = Current { revision: before.revision + 1, leaving, ..before.clone() };
+    current.seal(&place)?;
+    Ok(Some(Outgoing { current, contents: Vec::new(), lists: Vec::new(), outdated }))
+}
+
+fn list_key(sha256: &String) -> String {
+    format!("lists/{sha256}")
 }
 
 /// Where a list lies in a depot that is in use.

@@ -72,8 +72,7 @@ pub struct Changed {
 /// The year ahead, as it would be from the folder as it is.
 pub fn plan(root: &Path, now: UnixSeconds) -> Result<Plan, DepotError> {
     let place = Place::at(root);
-    let tree = place.read_current_metadata()?;
-    let signed = Signed::read(&tree)?;
+    let signed = place.read_in_force(Signed::of)?;
     let states = signed.states(&Keyring::of(&place)?);
     Ok(coverage::plan(&states, spare_expires(&place, &signed), now))
 }
@@ -81,14 +80,14 @@ pub fn plan(root: &Path, now: UnixSeconds) -> Result<Plan, DepotError> {
 /// The roles whose signatures end soon, with the whole days that are left.
 pub fn warnings(root: &Path, now: UnixSeconds) -> Result<Vec<(Role, u64)>, DepotError> {
     let place = Place::at(root);
-    let signed = Signed::read(&place.read_current_metadata()?)?;
+    let signed = place.read_in_force(Signed::of)?;
     let states = signed.states(&Keyring::of(&place)?);
     Ok(coverage::warnings(&states, spare_expires(&place, &signed), now))
 }
 
 /// Whole days until each role's newest signature ends, as of `now`: what a monitor watches.
 pub fn days_left(root: &Path, now: UnixSeconds) -> Result<Vec<(Role, u64)>, DepotError> {
-    let signed = Signed::read(&Place::at(root).read_current_metadata()?)?;
+    let signed = Place::at(root).read_in_force(Signed::of)?;
     Ok(Role::ALL.map(|role| (role, now.days_until(signed.expires(role)))).to_vec())
 }
 

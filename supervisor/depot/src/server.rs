@@ -34,6 +34,7 @@ use crate::place::{Place, Shelf};
 use crate::publisher::{InFolder, Publisher};
 use crate::shelves::Item;
 use crate::tls::Certificates;
+use crate::under_way::UnderWay;
 use crate::upload::Upload;
 use axum::Extension;
 use axum::Router;
@@ -110,6 +111,7 @@ struct Depot {
     counts: Counts,
     certificates: Option<Arc<Certificates>>,
     in_force: Mutex<Arc<Served>>,
+    under_way: Arc<UnderWay>,
 }
 
 /// A tree as it is served.
@@ -173,6 +175,7 @@ pub async fn serve_at(
         counts,
         certificates: doors.iter().find_map(|door| door.tls.clone()),
         in_force: Mutex::new(Arc::new(Served::new(shelf))),
+        under_way: Arc::default(),
         settings,
     });
     let renewal = async {
@@ -480,7 +483,8 @@ async fn publish(
     body: Body,
 ) -> Response<Body> {
     let ServeSettings { root, clock, publisher, .. } = depot.settings.clone();
-    let upload = Upload { root, sha256, clock, publisher };
+    let under_way = depot.under_way.clone();
+    let upload = Upload { root, sha256, clock, publisher, under_way };
     upload.answer(method, &headers, body).await
 }
 

@@ -6,6 +6,9 @@
 //! POST  /publish/SHA256   publishes it, when all of it is here
 //! ```
 //!
+//! A publication that takes its time is answered with 503 and `Retry-After`: whoever asks again is
+//! told what became of it.
+//!
 //! Which package it is, and whether the token is for it, is read from the bytes themselves.
 
 use crate::error::DepotError;
@@ -13,6 +16,7 @@ use crate::place::Place;
 use crate::publish::{Delivery, Published};
 use crate::publisher::Publisher;
 use crate::tokens::{Token, Tokens};
+use crate::under_way::{ASK_AGAIN_SECONDS, Outcome, UnderWay};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -45,6 +49,8 @@ pub struct Upload {
     pub clock: fn() -> UnixSeconds,
     /// Who publishes it.
     pub publisher: Arc<dyn Publisher>,
+    /// What is being published.
+    pub under_way: Arc<UnderWay>,
 }
 
 impl Upload {
@@ -60,10 +66,7 @@ impl Upload {
         match method {
             Method::HEAD => at(StatusCode::OK, self.here(&token)),
             Method::PATCH => self.append(&token, headers, body).await,
-            Method::POST => {
-                let published = tokio::task::spawn_blocking(move || self.publish(&token)).await;
-                published.unwrap_or_else(|_| said(StatusCode::INTERNAL_SERVER_ERROR, "broke off"))
-            }
+            Method::POST => self.published(token).await,
             _ => said(StatusCode::METHOD_NOT_ALLOWED, "HEAD, PATCH and POST are known"),
         }
     }
@@ -128,17 +131,39 @@ impl Upload {
         }
     }
 
-    fn publish(&self, token: &Token) -> Response<Body> {
+    async fn published(self, token: Token) -> Response<Body> {
+        let (under_way, publisher) = (self.under_way.clone(), self.publisher.clone());
+        let what = [token.name.clone(), self.sha256.clone()];
+        let outcome = under_way.publish(what, move || self.publish(&token)).await;
+        if let Some((status, text)) = outcome {
+            let status = StatusCode::from_u16(status);
+            return json_text(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), text);
+        }
+        let waits = publisher.waits_for().unwrap_or_else(|| "it takes its time".to_owned());
+        let mut response = json_answer(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"error": format!("not published yet: {waits}"),
+                "remedy": "ask again: it goes on meanwhile"}),
+        );
+        response.headers_mut().insert(header::RETRY_AFTER, ASK_AGAIN_SECONDS.into());
+        response
+    }
+
+    fn publish(&self, token: &Token) -> Outcome {
         let path = self.path(token);
         match sha256_of(&path) {
-            Err(_) => return said(StatusCode::NOT_FOUND, "nothing of this package is here"),
-            Ok(found) if found != self.sha256 => return at(StatusCode::CONFLICT, self.here(token)),
+            Err(_) => return outcome(StatusCode::NOT_FOUND, "nothing of this package is here"),
+            Ok(found) if found != self.sha256 => {
+                let here = format!("{} bytes are here, which are not all", self.here(token));
+                return outcome(StatusCode::CONFLICT, &here);
+            }
             Ok(_) => {}
         }
         let delivery = Delivery { path: path.clone(), channel: None, token: Some(token.clone()) };
         let published = self.publisher.publish(&[delivery], (self.clock)());
         let is_to_come = |error: &DepotError| {
-            matches!(error, DepotError::Busy { .. } | DepotError::Store { .. })
+            use DepotError::{Busy, JustDeleted, Store};
+            matches!(error, Busy { .. } | Store { .. } | JustDeleted { .. })
         };
         if !published.as_ref().is_err_and(is_to_come) {
             let _ = fs::remove_file(&path);
@@ -148,10 +173,10 @@ impl Upload {
                 tracing::info!(by = token.name, package, version, is_new, "published");
                 let said = json!({"package": package, "version": version, "file": file,
                     "is_new": is_new});
-                json_answer(StatusCode::OK, &said)
+                (200, said.to_string())
             }
-            Ok(_) => said(StatusCode::INTERNAL_SERVER_ERROR, "nothing was published"),
-            Err(error) => failed(error),
+            Ok(_) => outcome(StatusCode::INTERNAL_SERVER_ERROR, "nothing was published"),
+            Err(error) => failure(error),
         }
     }
 }
@@ -209,16 +234,27 @@ fn said(status: StatusCode, fact: &str) -> Response<Body> {
 }
 
 fn failed(error: &DepotError) -> Response<Body> {
+    let (status, text) = failure(error);
+    json_text(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), text)
+}
+
+fn outcome(status: StatusCode, fact: &str) -> Outcome {
+    (status.as_u16(), json!({ "error": fact }).to_string())
+}
+
+fn failure(error: &DepotError) -> Outcome {
     let status = match error {
         DepotError::NotTheirs { .. } => StatusCode::FORBIDDEN,
         DepotError::BytesChanged { .. } | DepotError::GoesBack { .. } => StatusCode::CONFLICT,
-        DepotError::Busy { .. } | DepotError::Store { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        DepotError::Busy { .. } | DepotError::Store { .. } | DepotError::JustDeleted { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         DepotError::Unreadable { .. } | DepotError::Unsound { .. } | DepotError::NoDsm { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
         error => {
             tracing::error!(%error, "an upload could not be taken");
-            return said(StatusCode::INTERNAL_SERVER_ERROR, "the depot's log says why");
+            return outcome(StatusCode::INTERNAL_SERVER_ERROR, "the depot's log says why");
         }
     };
     // The file's name is the depot's own business.
@@ -227,11 +263,15 @@ fn failed(error: &DepotError) -> Response<Body> {
         DepotError::Unsound { findings, .. } => findings.join("; "),
         error => error.to_string(),
     };
-    json_answer(status, &json!({"error": fact, "remedy": error.remedy()}))
+    (status.as_u16(), json!({"error": fact, "remedy": error.remedy()}).to_string())
 }
 
 fn json_answer(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(format!("{value}\n")));
+    json_text(status, value.to_string())
+}
+
+fn json_text(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text + "\n"));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);

@@ -1,11 +1,11 @@
 //! Each command: the depot's library with flags in front of it.
 
-use crate::command_line::{DepotAction, PublisherAction, TokenAction};
+use crate::command_line::{DepotAction, LogForm, PublisherAction, TokenAction};
+use crate::place::Means;
 use crate::problem::{Problem, Result};
-use crate::shared::Shared;
-use crate::store::{AccessKey, Store};
+use crate::store::Store;
 use crate::{depot_keys, far, network, plain_source, serving};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use supervisor_depot::{Published, Seeds, Tokens};
 use supervisor_trust::UnixSeconds;
@@ -16,43 +16,21 @@ pub fn clock() -> UnixSeconds {
     UnixSeconds::new(since.map_or(0, |since| since.as_secs()))
 }
 
-/// What a command needs beside its words.
-pub struct Means {
-    /// What opens an object store.
-    pub key: AccessKey,
-    /// Where the signing keys of a depot in an object store are.
-    pub keys: Option<PathBuf>,
-}
-
-impl Means {
-    /// The depot in an object store, if `root` names one and not a folder.
-    fn shared(&self, root: &Path) -> Result<Option<Shared>> {
-        let location = root.to_string_lossy();
-        match (location.strip_prefix("s3:"), &self.keys) {
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(Problem::new("a depot in a folder has its keys in it")
-                .remedy("leave out --keys, or name a depot in an object store: --root s3:…")),
-            (Some(_), None) => Err(Problem::new("a depot in an object store has no keys in it")
-                .remedy("name the folder with the keys: --keys DIR")),
-            (Some(_), Some(keys)) => {
-                let store = Store::at(&location, &self.key)?;
-                Ok(Some(Shared::at(store, keys, &keys.join("work"))))
-            }
-        }
-    }
-}
-
 /// Carries a command out.
 pub fn run(action: DepotAction, means: &Means) -> Result<()> {
+    if !matches!(action, DepotAction::Serve(_)) {
+        crate::log::begin("warn", LogForm::Text);
+    }
     match action {
         DepotAction::Publish { root: None, to, token_file, files } => {
             let (to, token_file) = (to.unwrap_or_default(), token_file.unwrap_or_default());
             network::run(far::publish(&to, &token_file, &files))
         }
         DepotAction::Mirror { root, url, from } => {
+            let depot = means.depot(&root)?;
             let published = match &from.trust {
-                Some(trust) => network::run(far::mirror(&root, &url, trust, &from.package)),
-                None => network::run(plain_source::mirror(&root, &url, &from)),
+                Some(trust) => network::run(far::mirror(&depot, &url, trust, &from.package)),
+                None => network::run(plain_source::mirror(&depot, &url, &from)),
             }?;
             print!("{}", said(&published));
             Ok(())
@@ -64,20 +42,18 @@ pub fn run(action: DepotAction, means: &Means) -> Result<()> {
             Ok(())
         }
         DepotAction::Serve(serving) => serving::serve(*serving, means),
-        DepotAction::Keys { action } => depot_keys::run(action),
+        DepotAction::Keys { action } => depot_keys::run(action, means),
         action => {
             let root = action.root().to_owned();
-            let text = match means.shared(&root)? {
-                None => carry_out(&action, &root),
-                Some(shared) => {
-                    let act = |root: &Path| carry_out(&action, root);
-                    network::run(async {
-                        match action {
-                            DepotAction::Init { .. } => shared.begin(act).await,
-                            _ => shared.change(act).await,
-                        }
-                    })
-                }
+            let depot = means.depot(&root)?;
+            let act = |root: &Path| carry_out(&action, root);
+            let text = match action {
+                DepotAction::Init { .. } => depot.begin(act),
+                DepotAction::Renew { .. } => depot.act(act).and_then(|text| {
+                    depot.collect()?;
+                    Ok(text)
+                }),
+                _ => depot.act(act),
             };
             print!("{}", text?);
             Ok(())

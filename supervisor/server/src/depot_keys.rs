@@ -4,90 +4,127 @@ use crate::canary;
 use crate::command_line::{KeysAction, KeysAtHand};
 use crate::depot::clock;
 use crate::mail::Mail;
+use crate::place::{self, Depot};
 use crate::problem::{Problem, Result};
+use std::cell::RefCell;
 use std::path::Path;
 use supervisor_depot::{Changed, KeyChange, Means};
 use supervisor_trust::{Role, coverage};
 
 /// Carries a command out.
-pub fn run(action: KeysAction) -> Result<()> {
+pub fn run(action: KeysAction, means: &place::Means) -> Result<()> {
+    let depot = |root: &Path| means.depot(root);
     match action {
-        KeysAction::Show { root } => show(&root),
+        KeysAction::Show { root } => {
+            let shown = depot(&root)?.act(|root| show(root))?;
+            print!("{shown}");
+            Ok(())
+        }
         KeysAction::Export { root } => {
-            let report = supervisor_depot::keys(&root, clock())?;
+            let report = depot(&root)?.act(|root| Ok(supervisor_depot::keys(root, clock())?))?;
             print!("{}", String::from_utf8_lossy(&report.root_json));
             Ok(())
         }
         KeysAction::Rotate { role, keyid, hand } => {
-            change(role, &KeyChange::Rotate { keyid }, &hand)
+            change(&depot(&hand.root)?, role, &KeyChange::Rotate { keyid }, &hand)
         }
         KeysAction::Add { role, count, threshold, hand } => {
             let threshold = threshold.map(usize::from);
-            change(role, &KeyChange::Add { count: count.into(), threshold }, &hand)
+            let add = KeyChange::Add { count: count.into(), threshold };
+            change(&depot(&hand.root)?, role, &add, &hand)
         }
         KeysAction::Remove { role, keyid, threshold, hand } => {
             let threshold = threshold.map(usize::from);
-            change(role, &KeyChange::Remove { keyid, threshold }, &hand)
+            let remove = KeyChange::Remove { keyid, threshold };
+            change(&depot(&hand.root)?, role, &remove, &hand)
         }
-        KeysAction::Plan { root } => plan(&root),
+        KeysAction::Plan { root } => plan(&depot(&root)?),
         KeysAction::Renew { root, check, mail } => {
             let mail = mail.as_deref().map(Mail::open).transpose()?;
-            let done = renew(&root, check);
+            let depot = depot(&root)?;
+            let done = depot.act(|root| Ok(renew(root, check)));
+            let done = done
+                .unwrap_or_else(|problem| Renewal { failed: Some(problem), warnings: Vec::new() });
+            done.say();
+            if done.failed.is_none() && !check {
+                depot.collect()?;
+            }
             tell_by_mail(mail.as_ref(), &root, done)
         }
         KeysAction::Canary { url, root_key, days } => {
             let days = if days.is_empty() { canary::DAYS.to_vec() } else { days };
             canary::run(&canary::Asked { url: &url, root: &root_key, days: &days }, clock())
         }
-        KeysAction::Spare { publish, hand } => spare(publish, &hand),
+        KeysAction::Spare { publish, hand } => spare(&depot(&hand.root)?, publish, &hand),
     }
 }
 
-fn show(root: &Path) -> Result<()> {
+fn show(root: &Path) -> Result<String> {
     let report = supervisor_depot::keys(root, clock())?;
-    println!("root of trust, version {}", report.root_version);
+    let mut text = format!("root of trust, version {}\n", report.root_version);
     for role in report.roles {
         let (name, days, here) = (role.role.name(), role.days_left, role.key_is_here);
         let here = if here { "key here" } else { "key elsewhere" };
         let (threshold, count) = (role.threshold, role.keyids.len());
-        println!(
-            "  {name:<10} until {} ({days} days), {threshold} of {count} must sign, {here}",
+        text.push_str(&format!(
+            "  {name:<10} until {} ({days} days), {threshold} of {count} must sign, {here}\n",
             role.expires
-        );
-        for keyid in role.keyids {
-            println!("    {keyid}");
-        }
+        ));
+        role.keyids.iter().for_each(|keyid| text.push_str(&format!("    {keyid}\n")));
     }
-    Ok(())
+    Ok(text)
 }
 
-fn with_means<T>(hand: &KeysAtHand, act: impl FnOnce(Means<'_>) -> T) -> T {
-    let mut seed = || {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)?;
-        Ok(bytes)
-    };
-    act(Means { brought: &hand.key, keys_to: hand.keys_to.as_deref(), seed: &mut seed })
+/// The new keys of one command: what is done again is done with the same ones.
+#[derive(Default)]
+struct Seeds(RefCell<Vec<[u8; 32]>>);
+
+impl Seeds {
+    fn with_means<T>(&self, hand: &KeysAtHand, act: impl FnOnce(Means<'_>) -> T) -> T {
+        let mut taken = 0;
+        let mut seed = || {
+            let mut made = self.0.borrow_mut();
+            if taken == made.len() {
+                let mut bytes = [0; 32];
+                getrandom::fill(&mut bytes)?;
+                made.push(bytes);
+            }
+            taken += 1;
+            Ok(made[taken - 1])
+        };
+        act(Means { brought: &hand.key, keys_to: hand.keys_to.as_deref(), seed: &mut seed })
+    }
 }
 
-fn change(role: Role, key_change: &KeyChange, hand: &KeysAtHand) -> Result<()> {
-    let act = |means: Means<'_>| {
-        supervisor_depot::change_keys(&hand.root, role, key_change, means, clock())
-    };
-    let changed = with_means(hand, act)?;
+fn change(depot: &Depot, role: Role, key_change: &KeyChange, hand: &KeysAtHand) -> Result<()> {
+    let seeds = Seeds::default();
+    let changed = depot.act(|root| {
+        let act = |means: Means<'_>| {
+            supervisor_depot::change_keys(root, role, key_change, means, clock())
+        };
+        Ok(seeds.with_means(hand, act)?)
+    })?;
     println!("root {} is in force", changed.root_version);
-    tell_keys(role, &changed, hand);
+    tell_keys(depot, role, &changed, hand);
     for keyid in &changed.retired {
         println!("  retired   {keyid}");
     }
     if changed.spare_is_void {
         println!("  what to do: make a new spare root, the old one no longer follows this root");
     }
+    if matches!(depot, Depot::InStore(_)) && role != Role::Root && !changed.new_keys.is_empty() {
+        println!("  what to do: bring the new keys into the folder of keys of each server");
+    }
     Ok(())
 }
 
-fn tell_keys(role: Role, changed: &Changed, hand: &KeysAtHand) {
+fn tell_keys(depot: &Depot, role: Role, changed: &Changed, hand: &KeysAtHand) {
     for path in &changed.new_keys {
+        // In the work folder of a depot in an object store the keys are behind a link.
+        let path = match depot {
+            Depot::InFolder(_) => path.clone(),
+            Depot::InStore(_) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+        };
         println!("  new key   {}", path.display());
     }
     if role == Role::Root && hand.keys_to.is_none() && !changed.new_keys.is_empty() {
@@ -95,21 +132,24 @@ fn tell_keys(role: Role, changed: &Changed, hand: &KeysAtHand) {
     }
 }
 
-fn spare(publish: bool, hand: &KeysAtHand) -> Result<()> {
+fn spare(depot: &Depot, publish: bool, hand: &KeysAtHand) -> Result<()> {
     if publish {
-        let version = supervisor_depot::publish_spare(&hand.root, clock())?;
+        let version = depot.act(|root| Ok(supervisor_depot::publish_spare(root, clock())?))?;
         println!("root {version}, the spare one, is in force");
         return Ok(());
     }
-    let act = |means: Means<'_>| supervisor_depot::make_spare(&hand.root, means, clock());
-    let made = with_means(hand, act)?;
+    let seeds = Seeds::default();
+    let made = depot.act(|root| {
+        let act = |means: Means<'_>| supervisor_depot::make_spare(root, means, clock());
+        Ok(seeds.with_means(hand, act)?)
+    })?;
     println!("root {} is signed and laid by", made.root_version);
-    tell_keys(Role::Root, &made, hand);
+    tell_keys(depot, Role::Root, &made, hand);
     Ok(())
 }
 
-fn plan(root: &Path) -> Result<()> {
-    let plan = supervisor_depot::plan(root, clock())?;
+fn plan(depot: &Depot) -> Result<()> {
+    let plan = depot.act(|root| Ok(supervisor_depot::plan(root, clock())?))?;
     for (role, spans) in &plan.roles {
         let end = spans.iter().map(|span| span.to.min(plan.span.to)).max();
         let until = end.map_or_else(|| "never".to_owned(), |end| format!("until {end}"));
@@ -142,7 +182,16 @@ struct Renewal {
     warnings: Vec<(Role, u64)>,
 }
 
-/// Renews, unless it is only to look; then says what ends soon all the same, each in a line.
+impl Renewal {
+    /// Says what ends soon, each in a line.
+    fn say(&self) {
+        for (role, days) in &self.warnings {
+            eprintln!("holdfast-depot: warning: {}", ends_soon(*role, *days));
+        }
+    }
+}
+
+/// Renews, unless it is only to look; then looks what ends soon all the same.
 fn renew(root: &Path, check: bool) -> Renewal {
     let renewed = if check { Ok(()) } else { supervisor_depot::renew(root, clock()) };
     let warned = supervisor_depot::warnings(root, clock());
@@ -150,9 +199,6 @@ fn renew(root: &Path, check: bool) -> Renewal {
         Ok(warnings) => (warnings, None),
         Err(error) => (Vec::new(), Some(Problem::from(error))),
     };
-    for (role, days) in &warnings {
-        eprintln!("holdfast-depot: warning: {}", ends_soon(*role, *days));
-    }
     let failed = match (renewed, warnings.first()) {
         (Err(error), _) => Some(Problem::from(error)),
         (Ok(()), Some((role, days))) if check => {

@@ -2,12 +2,13 @@
 
 use crate::depot::clock;
 use crate::network::{self, body, client, not_followed};
+use crate::place::Depot;
 use crate::problem::{Problem, Result};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use supervisor_depot::{Mirror, Published, UPLOAD_OFFSET};
 use supervisor_fetch::Source;
 
@@ -20,6 +21,10 @@ const PIECE_BYTES: u64 = 8 << 20;
 /// How often a piece is tried, and how long between.
 const TRIES_MAX: u32 = 5;
 const TRY_AGAIN: Duration = Duration::from_secs(3);
+/// A depot that has not published by then is given up.
+const PUBLISHED_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// It is asked again at least so often.
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// Publishes packages in the depot at `to`, one after the other.
 pub async fn publish(to: &str, token_file: &Path, files: &[PathBuf]) -> Result<()> {
@@ -80,11 +85,42 @@ impl Upload<'_> {
                 }
             };
         }
-        let answer = self.ask(reqwest::Method::POST).await?;
-        let is_done = answer.status().is_success();
-        let said = body(answer, ANSWER_BYTES_MAX).await?;
-        let said: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
-        if is_done { Ok(said) } else { Err(self.refused(&said)) }
+        self.published().await
+    }
+
+    /// Has it published, and asks until it is: a depot that waits for others says so.
+    async fn published(&self) -> Result<serde_json::Value> {
+        let (begun, mut told, mut tries) = (Instant::now(), String::new(), 0);
+        loop {
+            let answer = match self.request(reqwest::Method::POST).send().await {
+                Ok(answer) => answer,
+                // To ask again does no harm: it is published once.
+                Err(_) if tries < TRIES_MAX => {
+                    tries += 1;
+                    tokio::time::sleep(TRY_AGAIN).await;
+                    continue;
+                }
+                Err(cause) => return Err(network::unreachable(cause)),
+            };
+            let status = answer.status();
+            let again = answer.headers().get("retry-after");
+            let again = again.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+            let said = body(answer, ANSWER_BYTES_MAX).await?;
+            let said: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
+            match again.filter(|_| status == reqwest::StatusCode::SERVICE_UNAVAILABLE) {
+                Some(seconds) if begun.elapsed() < PUBLISHED_WAIT_MAX => {
+                    let waits = said["error"].as_str().unwrap_or_default();
+                    if waits != told {
+                        tracing::warn!("{waits}");
+                        waits.clone_into(&mut told);
+                    }
+                    let pause = Duration::from_secs(seconds).min(ASK_AGAIN_MAX);
+                    tokio::time::sleep(pause).await;
+                }
+                _ if status.is_success() => return Ok(said),
+                _ => return Err(self.refused(&said)),
+            }
+        }
     }
 
     fn request(&self, method: reqwest::Method) -> reqwest::RequestBuilder {
@@ -130,13 +166,13 @@ pub fn sha256_of(path: &Path) -> std::io::Result<String> {
 
 /// Takes over what the depot at `url` signed for and ours lacks.
 pub async fn mirror(
-    root: &Path,
+    depot: &Depot,
     url: &str,
     trust: &Path,
     packages: &[String],
 ) -> Result<Vec<Published>> {
     let trust = supervisor_depot::read_trust(trust)?;
-    let mut mirror = Mirror::open(root, &trust, clock())?;
+    let mut mirror = Mirror::open(&depot.lists().await?, &trust, clock())?;
     let url = url.trim_end_matches('/');
     let folder = mirror.folder();
     let metadata = Source::at(&format!("{url}/metadata")).map_err(not_followed)?;
@@ -152,5 +188,7 @@ pub async fn mirror(
         })?;
         source.download(&parcel.name, &parcel.file, true, &mut file).await.map_err(not_followed)?;
     }
-    Ok(mirror.publish(&parcels, clock())?)
+    let done = depot.change(|root| Ok(Mirror::put(root, &parcels, clock())?)).await;
+    Mirror::clear(&parcels);
+    done
 }

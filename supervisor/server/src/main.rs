@@ -18,6 +18,7 @@ mod far;
 mod log;
 mod mail;
 mod network;
+mod place;
 mod plain_source;
 mod problem;
 mod serving;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
         region: word("AWS_DEFAULT_REGION"),
     };
     let typed = command_line::CommandLine::parse();
-    match depot::run(typed.action, &depot::Means { key, keys: typed.keys }) {
+    match depot::run(typed.action, &place::Means { key, keys: typed.keys }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("holdfast-depot: {}", problem.for_people());

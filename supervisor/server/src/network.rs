@@ -32,7 +32,13 @@ pub fn client(redirects: usize) -> Result<reqwest::Client> {
         .redirect(policy)
         .user_agent("holdfast-depot")
         .build()
-        .map_err(|error| Problem::new("cannot use the network").because(error))
+        .map_err(|error| {
+            Problem::new("cannot use the network").because(error).remedy(
+                "if it is the list of authorities (CA certificates) that is missing: install \
+                 ca-certificates; into a container, bring it with \
+                 -v /etc/ssl/certs:/etc/ssl/certs:ro",
+            )
+        })
 }
 
 /// An answer's body, if it is not longer than that.

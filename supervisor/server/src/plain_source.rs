@@ -4,10 +4,11 @@
 use crate::command_line::{MirrorFrom, Pin};
 use crate::depot::clock;
 use crate::network::{body, client, unreachable};
+use crate::place::Depot;
 use crate::problem::{Problem, Result};
 use sha2::{Digest, Sha256};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use supervisor_depot::Published;
 
 /// A longer catalog is not read.
@@ -18,7 +19,7 @@ const PACKAGE_BYTES_MAX: u64 = 4 << 30;
 const REDIRECTS_MAX: usize = 5;
 
 /// Fetches every pinned package and puts them on the shelves: all of them, or none.
-pub async fn mirror(root: &Path, url: &str, from: &MirrorFrom) -> Result<Vec<Published>> {
+pub async fn mirror(depot: &Depot, url: &str, from: &MirrorFrom) -> Result<Vec<Published>> {
     let http = client(REDIRECTS_MAX)?;
     let platform = from.platform.as_deref().unwrap_or_default();
     let build = from.build.unwrap_or_default();
@@ -39,7 +40,11 @@ pub async fn mirror(root: &Path, url: &str, from: &MirrorFrom) -> Result<Vec<Pub
                 .remedy("give the address as Package Center wants it")
         })?;
     let rows = catalog.get("packages").unwrap_or(&catalog);
-    let mut fetched = Fetched { root: root.to_owned(), files: Vec::new() };
+    let folder = depot.lists().await?.join("mirrors");
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        Problem::new(format!("cannot make {}", folder.display())).because(error)
+    })?;
+    let mut fetched = Fetched { folder, files: Vec::new() };
     for pin in &from.pin {
         let rows = rows.as_array().into_iter().flatten();
         let link =
@@ -51,7 +56,7 @@ pub async fn mirror(root: &Path, url: &str, from: &MirrorFrom) -> Result<Vec<Pub
         };
         fetched.fetch(&http, link, pin).await?;
     }
-    Ok(supervisor_depot::publish(root, &fetched.files, clock())?)
+    depot.change(|root| Ok(supervisor_depot::publish(root, &fetched.files, clock())?)).await
 }
 
 /// The major version of DSM a build belongs to.
@@ -66,13 +71,13 @@ fn dsm_major(build: u32) -> u32 {
 
 /// Files that were fetched; they are removed when this goes away.
 struct Fetched {
-    root: PathBuf,
+    folder: PathBuf,
     files: Vec<PathBuf>,
 }
 
 impl Fetched {
     async fn fetch(&mut self, http: &reqwest::Client, link: &str, pin: &Pin) -> Result<()> {
-        let path = self.root.join("files").join(format!(".new-{}", pin.sha256));
+        let path = self.folder.join(format!(".new-{}", pin.sha256));
         self.files.push(path.clone());
         let cannot =
             |error| Problem::new(format!("cannot write {}", path.display())).because(error);

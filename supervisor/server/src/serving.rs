@@ -2,7 +2,8 @@
 
 use crate::acme;
 use crate::command_line::Serving;
-use crate::depot::{Means, clock};
+use crate::depot::clock;
+use crate::place::Means;
 use crate::problem::{Problem, Result};
 use crate::shared::{Copy, OnStore, Shared};
 use crate::store::{self, Store};

@@ -10,6 +10,7 @@
 //! Nobody is served from the work folder, so what was changed there in vain is seen by nobody.
 //! Killed at any step, a publisher leaves the old list in force or the new.
 
+use crate::depot::clock;
 use crate::problem::{Problem, Result};
 use crate::store::{self, InForce, LOOK_EVERY, Store};
 use std::fs::{File, TryLockError};
@@ -88,7 +89,8 @@ impl Shared {
             work.note(None).map_err(Problem::from)?;
             let done = act(&self.work)?;
             let current = base.as_ref().map(|base| &base.current);
-            let new = supervisor_depot::outgoing(&self.work, current).map_err(Problem::from)?;
+            let new = supervisor_depot::outgoing(&self.work, current, clock());
+            let new = new.map_err(Problem::from)?;
             let Some(mut new) = new else {
                 work.note(current).map_err(Problem::from)?;
                 return Ok(done);
@@ -104,6 +106,23 @@ impl Shared {
         Err(Problem::new("others publish in the object store all the time")
             .remedy("try again later")
             .into())
+    }
+
+    /// Lets leave what nothing names any more. That it fails is in nobody's way.
+    pub async fn collect(&self) {
+        let done = async {
+            let _lock = self.lock().await?;
+            let work = Replica::with_keys(&self.work, &self.keys)?;
+            let base = self.store.depot().await?;
+            self.bring_up(&work, Some(&base)).await?;
+            match self.store.collect(&self.work).await? {
+                Some(current) => Ok(work.note(Some(&current))?),
+                None => Ok::<_, Problem>(()),
+            }
+        };
+        if let Err(problem) = done.await {
+            tracing::warn!(problem = problem.fact(), "nothing was cleared away in the store");
+        }
     }
 
     /// Gives the packages that came to the copy that is served; here, they are no longer needed.
@@ -217,6 +236,16 @@ impl Publisher for OnStore {
     fn renew_if_due(&self, now: UnixSeconds) -> Result<bool, DepotError> {
         let Some(shared) = &self.shared else { return Ok(false) };
         let act = |root: &Path| supervisor_depot::renew_if_due(root, now);
-        self.runtime.block_on(shared.change(act))
+        self.runtime.block_on(async {
+            let is_renewed = shared.change(act).await?;
+            if is_renewed {
+                shared.collect().await;
+            }
+            Ok(is_renewed)
+        })
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        self.shared.as_ref()?.store.waiting()
     }
 }

@@ -3,6 +3,7 @@
 //! `current` names what there is, and is put on the condition that it still is what the new one
 //! was made from. Where a store takes no notice of conditions, publishers take turns.
 
+use crate::depot::clock;
 use crate::network::{self, body, unreachable};
 use crate::problem::{Problem, Result};
 use crate::turn::{Turn, new_name};
@@ -11,9 +12,11 @@ use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use supervisor_depot::{CURRENT, CURRENT_BYTES_MAX, Current, Outgoing, Piece, Pushed, Replica};
+use supervisor_depot::{
+    CONTENTS, CURRENT, CURRENT_BYTES_MAX, Current, Outgoing, Piece, Pushed, Replica,
+};
 use tokio::sync::OnceCell;
 
 /// How long a signature is good for. It is looked at when a request begins.
@@ -22,6 +25,8 @@ const SIGNED_FOR: Duration = Duration::from_secs(15 * 60);
 const REGION_USUAL: &str = "us-east-1";
 /// A listing is not longer than this.
 const LIST_BYTES_MAX: usize = 4 << 20;
+/// Objects of one kind that are looked at, at most.
+const NAMES_MAX: usize = 200_000;
 /// Where objects are on which it is tried whether the store minds conditions.
 const PROBES: &str = "probes/";
 /// How often an answer that says "not now" is taken for one, and how long the first pause is.
@@ -53,6 +58,7 @@ pub struct Store {
     key: Credentials,
     http: reqwest::Client,
     minds_conditions: Arc<OnceCell<bool>>,
+    waits_for: Arc<Mutex<Option<String>>>,
 }
 
 impl Store {
@@ -88,7 +94,21 @@ impl Store {
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let (http, minds_conditions) = (network::client(0)?, Arc::default());
-        Ok(Self { bucket, prefix, key: credentials, http, minds_conditions })
+        let waits_for = Arc::default();
+        Ok(Self { bucket, prefix, key: credentials, http, minds_conditions, waits_for })
+    }
+
+    /// Whom a publication waits for.
+    pub fn waiting(&self) -> Option<String> {
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes, and says, whom a publication waits for.
+    pub fn waits_for(&self, whom: Option<String>) {
+        if let Some(whom) = &whom {
+            tracing::warn!("waiting: {whom}");
+        }
+        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = whom;
     }
 
     async fn get(&self, key: &str) -> Result<Option<reqwest::Response>> {
@@ -209,10 +229,40 @@ impl Store {
         }
     }
 
+    /// What an object says, if it is a short text.
+    pub async fn text(&self, key: &str, bytes_max: usize) -> Result<String> {
+        let Some(answer) = self.get(key).await? else { return Ok(String::new()) };
+        let text = String::from_utf8_lossy(&body(answer, bytes_max).await?).into_owned();
+        Ok(text.chars().filter(|one| !one.is_control()).collect())
+    }
+
     /// The names that begin so, as many as one answer has: a thousand at most.
     pub async fn names(&self, begin: &str) -> Result<Vec<String>> {
+        self.names_after(begin, "").await
+    }
+
+    /// All names that begin so.
+    async fn all_names(&self, begin: &str) -> Result<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        while names.len() < NAMES_MAX {
+            let after = names.last().cloned().unwrap_or_default();
+            let more = self.names_after(begin, &after).await?;
+            // A store that takes no notice of where to begin says the same again.
+            let more: Vec<_> = more.into_iter().filter(|name| *name > after).collect();
+            if more.is_empty() {
+                break;
+            }
+            names.extend(more);
+        }
+        Ok(names)
+    }
+
+    async fn names_after(&self, begin: &str, after: &str) -> Result<Vec<String>> {
         let mut list = self.bucket.list_objects_v2(Some(&self.key));
         list.with_prefix(format!("{}{begin}", self.prefix));
+        if !after.is_empty() {
+            list.with_start_after(format!("{}{after}", self.prefix));
+        }
         let answer = self.http.get(list.sign(SIGNED_FOR)).send().await.map_err(hidden)?;
         if !answer.status().is_success() {
             return Err(refused(begin, answer.status()));
@@ -247,7 +297,8 @@ impl Store {
 
     /// Brings into force what a folder has, if what it was made from still is. False when not.
     pub async fn put_in_force(&self, base: Option<&InForce>, new: &Outgoing) -> Result<bool> {
-        for piece in &new.contents {
+        // Lists too, so that a turn is short; those of a change that comes to nothing leave in time.
+        for piece in new.contents.iter().chain(&new.lists) {
             self.put(piece).await?;
         }
         let turn = match self.minds_conditions().await? {
@@ -257,6 +308,7 @@ impl Store {
         let done = self.put_in_turn(base, new, turn.as_ref()).await;
         if let Some(turn) = turn {
             turn.end().await;
+            self.waits_for(None);
         }
         if let Ok(true) = done {
             for key in &new.outdated {
@@ -277,9 +329,6 @@ impl Store {
         if now.as_ref().map(|now| &now.current) != base.map(|base| &base.current) {
             return Ok(false);
         }
-        for piece in &new.lists {
-            self.put(piece).await?;
-        }
         if turn.is_some_and(Turn::is_over) {
             return Ok(false);
         }
@@ -299,7 +348,7 @@ impl Store {
         let folder = Pushed::at(root);
         let base = self.in_force().await?;
         let current = base.as_ref().map(|base| &base.current);
-        let Some(new) = supervisor_depot::outgoing(root, current)? else {
+        let Some(new) = supervisor_depot::outgoing(root, current, clock())? else {
             if folder.seen().as_ref() != current {
                 folder.note(current)?;
             }
@@ -318,7 +367,29 @@ impl Store {
             return Err(others());
         }
         folder.note(Some(&new.current))?;
+        if let Some(collected) = self.collect(root).await? {
+            folder.note(Some(&collected))?;
+        }
         Ok(true)
+    }
+
+    /// Lets leave what nothing names any more; `root` has the lists of what is in force, and a key.
+    /// What is in force then, if that is something new.
+    pub async fn collect(&self, root: &Path) -> Result<Option<Current>> {
+        let Some(base) = self.in_force().await? else { return Ok(None) };
+        if Pushed::at(root).seen().as_ref() != Some(&base.current) {
+            // Somebody else was faster, and collects.
+            return Ok(None);
+        }
+        let mut there = Vec::new();
+        for (begin, _) in CONTENTS {
+            there.extend(self.all_names(begin).await?);
+        }
+        let Some(new) = supervisor_depot::collection(root, &base.current, &there, clock())? else {
+            return Ok(None);
+        };
+        let done = self.put_in_force(Some(&base), &new).await?;
+        Ok(done.then_some(new.current))
     }
 
     /// What is in force, or that there is no depot.

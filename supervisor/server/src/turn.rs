@@ -10,8 +10,10 @@
 //! Two who claim at one time see each other, because each puts before it lists: it is never the
 //! turn of both. That needs a store whose listings show what was put, as Garage's do. A claim that
 //! somebody left who was killed is removed by whoever saw it for longer than any claim is kept; no
-//! clock is compared with another.
+//! clock is compared with another. A turn is short, because all that takes time was put before it:
+//! in it, one object is read and one is put. Whoever waits is told for whom, and how long at most.
 
+use crate::depot::clock;
 use crate::problem::{Problem, Result};
 use crate::store::{Must, PUT_MAX, Store};
 use std::collections::BTreeMap;
@@ -20,11 +22,15 @@ use std::time::{Duration, Instant};
 /// Where claims are.
 const CLAIMS: &str = "claims/";
 /// Who waits longer claims anew, under another name.
-const CLAIM_WAIT_MAX: Duration = Duration::from_secs(30);
+const CLAIM_WAIT_MAX: Duration = Duration::from_secs(10);
 /// After this the last object of a turn is no longer begun.
-const TURN_MAX: Duration = Duration::from_secs(90);
+const TURN_MAX: Duration = Duration::from_secs(25);
 /// A claim that was seen for longer is nobody's: a turn and its last object are over by then.
-const CLAIM_AGE_MAX: Duration = Duration::from_secs(150);
+const CLAIM_AGE_MAX: Duration = Duration::from_secs(60);
+/// Who waits longer is told for whom.
+const TELL_AFTER: Duration = Duration::from_secs(3);
+/// What a claim says is not longer than this.
+const CLAIM_BYTES_MAX: usize = 512;
 /// After this somebody else has the store for good.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 /// How long between two looks; by chance up to twice as long.
@@ -68,6 +74,9 @@ impl<'a> Turn<'a> {
             for left in others.left(Instant::now()) {
                 store.remove(&left).await?;
             }
+            if begun.elapsed() > TELL_AFTER {
+                others.tell(store).await;
+            }
             match (claimed, ours.take()) {
                 (true, Some(claim)) if is_alone => return Ok(Self { store, claim }),
                 (_, kept) if lowest => {
@@ -75,7 +84,7 @@ impl<'a> Turn<'a> {
                         Some(claim) => Some(claim),
                         None => {
                             let put = Instant::now();
-                            store.put_bytes(&name, Vec::new(), &Must::BeAnything).await?;
+                            store.put_bytes(&name, who().into_bytes(), &Must::BeAnything).await?;
                             ours = Some(Claim { name: name.clone(), put });
                             continue;
                         }
@@ -111,27 +120,54 @@ async fn remove(store: &Store, claim: &mut Option<Claim>) {
     }
 }
 
+/// Who claims, for those who wait for it.
+fn who() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{} (process {}, at {})", host.trim(), std::process::id(), clock())
+}
+
 /// The claims of others, and since when they have been seen.
 #[derive(Default)]
-struct Others(BTreeMap<String, Instant>);
+struct Others {
+    seen: BTreeMap<String, Instant>,
+    /// The claim whose owner was named.
+    told: String,
+}
 
 impl Others {
+    /// Says once for each claim that is waited for whose it is, and until when at most.
+    async fn tell(&mut self, store: &Store) {
+        let Some((name, since)) = self.seen.first_key_value() else { return };
+        if *name == self.told {
+            return;
+        }
+        let left = CLAIM_AGE_MAX.saturating_sub(since.elapsed()).as_secs();
+        let whose = store.text(name, CLAIM_BYTES_MAX).await.unwrap_or_default();
+        let whose =
+            if whose.is_empty() { "somebody who does not say who".to_owned() } else { whose };
+        self.told.clone_from(name);
+        store.waits_for(Some(format!(
+            "{whose} is about to publish in the object store; if nothing comes of it, its turn is \
+             over in {left} s"
+        )));
+    }
+
     /// Takes note of a listing; whether no other name is lower than ours, and whether none is
     /// there.
     fn look(&mut self, ours: &str, names: Vec<String>, now: Instant) -> (bool, bool) {
         let names = names.into_iter().filter(|name| name != ours);
         let seen = names.map(|name| {
-            let since = self.0.get(&name).copied().unwrap_or(now);
+            let since = self.seen.get(&name).copied().unwrap_or(now);
             (name, since)
         });
-        self.0 = seen.collect();
-        (self.0.keys().all(|name| ours < name.as_str()), self.0.is_empty())
+        self.seen = seen.collect();
+        (self.seen.keys().all(|name| ours < name.as_str()), self.seen.is_empty())
     }
 
     /// Those that have been there for longer than any claim is kept.
     fn left(&self, now: Instant) -> Vec<String> {
         let is_left = |since: &Instant| now.duration_since(*since) > CLAIM_AGE_MAX;
-        self.0.iter().filter(|(_, since)| is_left(since)).map(|(name, _)| name.clone()).collect()
+        self.seen.iter().filter(|(_, since)| is_left(since)).map(|(name, _)| name.clone()).collect()
     }
 }
 

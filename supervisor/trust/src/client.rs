@@ -200,6 +200,16 @@ impl Client {
         &self.root
     }
 
+    /// The timestamp and the snapshot that were verified so far; `None` where the run has not come
+    /// to them.
+    pub fn so_far(&self) -> (Option<&Timestamp>, Option<&Snapshot>) {
+        match self.phase {
+            Phase::Targets | Phase::Done => (self.timestamp.as_ref(), self.snapshot.as_ref()),
+            Phase::Snapshot => (self.timestamp.as_ref(), None),
+            _ => (None, None),
+        }
+    }
+
     /// What was verified, once the run is done.
     pub fn verified(&self) -> Option<Verified<'_>> {
         if self.phase != Phase::Done {

@@ -80,6 +80,14 @@ impl Value {
         }
     }
 
+    /// Takes the member `key` out, if this is an object that has it.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
+        match self {
+            Self::Object(members) => members.remove(key),
+            _ => None,
+        }
+    }
+
     /// The text, if this is one.
     pub fn as_text(&self) -> Option<&str> {
         match self {

@@ -3,7 +3,7 @@ which a role below `targets` must be asked; python-tuf's passes, which shows tha
 right.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from urllib import parse
 
 from table import into
@@ -42,6 +42,10 @@ def delegate_all(world, graph):
         world.delegate(delegator, name, paths, role.endswith("!"))
         roles += [name] * (name not in roles)
     world.publish(*roles, "targets", "snapshot", "timestamp")
+
+
+def in_days(days):
+    return datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=days)
 
 
 def asked(world):
@@ -126,3 +130,30 @@ def test_delegated_targets_expired(world):
     world.roles["A"].signed.expires = world.end - timedelta(days=40)
     world.publish("A", "snapshot", "timestamp")
     assert not world.download("file")
+
+
+def delegate_for(world, days):
+    """A role with two files, whose list ends in so many days."""
+    world.delegate("targets", "A", ["A/*"])
+    world.roles["A"].signed.expires = in_days(days)
+    for name in ("A/first", "A/second"):
+        world.add_file(name, name.encode(), "A")
+    world.publish("A", "targets", "snapshot", "timestamp")
+    assert world.init() and world.download("A/first")
+
+
+@case()
+def test_expired_local_delegated_targets(world):
+    """What is kept of a role ends like everything else."""
+    delegate_for(world, 7)
+    assert not world.download("A/second", days=18)
+    assert world.downloads() == [b"A/first"]
+
+
+@case()
+def test_expired_local_delegated_targets_updates(world):
+    delegate_for(world, 7)
+    world.roles["A"].signed.expires = in_days(21)
+    world.publish("A", "snapshot", "timestamp")
+    assert world.download("A/second", days=18)
+    assert world.downloads() == [b"A/first", b"A/second"]

@@ -88,6 +88,39 @@ def test_snapshot_drops_a_role(world):
 
 
 @case()
+def test_targets_role_removal(world):
+    assert world.init()
+    world.delegate("targets", "delegated", ["delegatedpath/*"])
+    world.publish("delegated", "targets", "snapshot", "timestamp")
+    assert world.refresh()
+    del world.snapshot.meta["delegated.json"]
+    world.publish("snapshot", "timestamp")
+    assert not world.refresh()
+    assert world.versions()[2] == 2
+
+
+@case()
+def test_targets_fast_forward_recovery(world):
+    """As below, and a role that nobody wants goes with the old snapshot's key."""
+    assert world.init()
+    world.delegate("targets", "delegated", ["delegatedpath/*"])
+    world.publish("delegated")
+    world.targets.version = 100
+    world.put("targets", 100)
+    world.publish("snapshot", "timestamp")
+    assert world.refresh()
+    assert world.versions()[3] == 100
+    world.rotate("snapshot")
+    world.publish("root")
+    del world.snapshot.meta["delegated.json"]
+    world.targets.version = 1
+    world.put("targets", 1)
+    world.publish("snapshot", "timestamp")
+    assert world.refresh()
+    assert world.versions()[3] == 1
+
+
+@case()
 def test_new_timestamp_fast_forward_recovery(world):
     assert world.init()
     world.timestamp.version = 99999

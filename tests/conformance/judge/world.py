@@ -244,10 +244,10 @@ class World:
         """One update; whether the client says that all is well."""
         return self.run(days, "refresh", **how)
 
-    def download(self, *names):
+    def download(self, *names, days=0):
         flags = [word for name in names for word in ("--target-name", name)]
         return self.run(
-            0, *flags, "--target-dir", self.path("downloads"),
+            days, *flags, "--target-dir", self.path("downloads"),
             "--target-base-url", f"{self.url}/targets/", "download",
         )
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tests_stories::{Depot, OurBox, PACKAGE};
 use tests_support::nas::State;
 use tests_support::tree::Tree;
-use tests_support::{Dsm, Shell, TempHome, run};
+use tests_support::{Dsm, Shell, Telling, TempHome, run, wait_longer};
 
 const MIB: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(if cfg!(feature = "long") { 3600 } else { 600 });
@@ -122,12 +122,8 @@ impl Narrow {
         fs::read_to_string(path).unwrap_or_default()
     }
 
-    fn waits_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(Instant::now() < end, "waited in vain: {what}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    fn waits_for(&self, what: &str, holds: impl FnMut() -> bool) {
+        wait_longer(PATIENCE, Telling(|| format!("{what}\n{}", self.log())), holds);
     }
 
     fn supervisor(&self, words: &[&str]) -> String {

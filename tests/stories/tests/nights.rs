@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tests_stories::{Depot, Line, OurBox, PACKAGE, packs};
 use tests_support::nas::State;
 use tests_support::tree::Tree;
-use tests_support::{Dsm, Shell, compare, run, workspace};
+use tests_support::{Dsm, Shell, Telling, compare, run, wait_longer, workspace};
 
 const MIB: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -112,11 +112,8 @@ impl Clocked {
     }
 
     fn waits_for(&self, what: &str, holds: impl Fn(&OurBox) -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !holds(&self.our_box) {
-            assert!(Instant::now() < end, "waited in vain: {what}\n{}", self.history());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let what = Telling(|| format!("{what}\n{}", self.history()));
+        wait_longer(PATIENCE, what, || holds(&self.our_box));
     }
 
     fn log(&self, name: &str) -> String {

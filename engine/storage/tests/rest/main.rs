@@ -42,7 +42,7 @@ fn a_rest_server_conforms() {
 #[test]
 fn a_rest_server_conforms_over_a_line_that_breaks_when_we_try_again() {
     let server = Server::start(UNVERIFIED, None);
-    let line = BadLine::to(server.address);
+    let line = BadLine::to(server.address, 3000, 600_000);
     conforms_where_names_are_sums(|| {
         Arc::new(Retrying::around(Arc::new(at(line.address, "repository")), untiring()))
     });

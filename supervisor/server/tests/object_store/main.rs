@@ -5,6 +5,7 @@ mod days;
 #[path = "../keeper/mod.rs"]
 mod keeper;
 mod line;
+mod upkeep;
 
 use days::{at, curl, offers, three_servers_agree};
 use keeper::Keeper;
