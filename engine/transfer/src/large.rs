@@ -19,6 +19,10 @@ use std::io::Read;
 /// So much is moved at once: 1 MiB.
 pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
+/// What moving one takes, counted against the memory plan: pieces, what becomes of them, and the
+/// windows of compressor and decompressor.
+pub(crate) const MOVING_BYTES: usize = 4 << 20;
+
 /// Copies a sealed blob out of its pack, as it is: nothing of it is verified.
 pub(crate) fn fetch(repository: &Repository, location: &Location) -> Result<Spool> {
     let name = Name::of(FileKind::Pack, location.pack);

@@ -5,6 +5,8 @@
 //! [`restore`] and [`check`] are pipelines of a few threads; every queue between them is bounded,
 //! and the bytes in all buffers together by the memory plan. They tell what happens as [`Event`]s
 //! and can be stopped by a [`Cancel`] within a second, at any point, leaving the repository sound.
+//! A folder of a million files is one blob: it passes through temporary files, never through memory
+//! as a whole.
 //!
 //! **Invariant:** packs are written before the index that names them, the index before the
 //! snapshot that needs it; so whatever happens in between, no snapshot lacks data. What is restored

@@ -28,7 +28,7 @@ pub(crate) fn names_of(
 ) -> io::Result<Names> {
     let mut names = NamesBuilder::new(repository);
     folder.each_name(&mut |name| {
-        if names.count % NAMES_UNASKED_MAX == 0 && is_stopped() {
+        if names.count.is_multiple_of(NAMES_UNASKED_MAX) && is_stopped() {
             return Err(io::ErrorKind::Interrupted.into());
         }
         names.push(name)

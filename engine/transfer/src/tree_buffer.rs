@@ -130,14 +130,15 @@ impl Spooled {
 
 /// Of trees that are open at the same time the largest go to the disk, until all together hold no
 /// more than one may alone. To be called before another one is opened.
-pub(crate) fn make_room_in<'t>(
+pub(crate) fn make_room_in<T>(
     repository: &Repository,
-    open: impl Iterator<Item = &'t mut TreeBuffer>,
+    open: &mut [T],
+    tree: impl Fn(&mut T) -> &mut TreeBuffer,
 ) -> Result<()> {
-    let mut open: Vec<_> = open.collect();
-    let mut held: usize = open.iter().map(|tree| tree.held_bytes()).sum();
+    let mut held: usize = open.iter_mut().map(|open| tree(open).held_bytes()).sum();
     while held > repository.tree_held_bytes_max() {
-        let Some(largest) = open.iter_mut().max_by_key(|tree| tree.held_bytes()) else { break };
+        let largest = open.iter_mut().map(&tree).max_by_key(|tree| tree.held_bytes());
+        let Some(largest) = largest else { break };
         held -= largest.held_bytes();
         largest.spill(repository)?;
     }

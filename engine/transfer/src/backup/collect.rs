@@ -124,7 +124,7 @@ impl<'a> Collector<'a> {
             self.path.push(b'/');
             self.path.extend_from_slice(&node.name);
         }
-        make_room_in(self.shared.repository, self.open.iter_mut().map(|open| &mut open.tree))?;
+        make_room_in(self.shared.repository, &mut self.open, |open| &mut open.tree)?;
         let tree = TreeBuffer::new(self.shared.buffers.take(0));
         self.open.push(OpenTree { node, tree });
         Ok(())
@@ -160,7 +160,10 @@ impl<'a> Collector<'a> {
                     let share = self.shared.budget.take(2 * bytes.len());
                     Job::Tree { id, bytes, share, claim }
                 }
-                WrittenTree::Spooled(id, json) => Job::LargeTree { id, json, claim },
+                WrittenTree::Spooled(id, json) => {
+                    let share = self.shared.budget.take(large::MOVING_BYTES);
+                    Job::LargeTree { id, json, share, claim }
+                }
             };
             // If nobody takes it the backup is ending, and everybody knows.
             let _ = self.jobs.send(job);
@@ -226,6 +229,7 @@ fn stored_for_now(
             ToPack::Blobs(vec![sealed])
         }
         ShownTree::Spooled(id, json) => {
+            let _share = shared.budget.take(large::MOVING_BYTES);
             ToPack::Pack(large::seal_tree(shared.repository, &id, json)?, claim)
         }
     };

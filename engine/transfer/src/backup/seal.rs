@@ -19,7 +19,7 @@ pub(super) enum Job {
     /// A folder, of which it is known that the repository lacks it.
     Tree { id: Id, bytes: Vec<u8>, share: Share, claim: Claim },
     /// The same of one too large to be held.
-    LargeTree { id: Id, json: Spool, claim: Claim },
+    LargeTree { id: Id, json: Spool, share: Share, claim: Claim },
 }
 
 /// A chunk of a file, as it was read.
@@ -78,8 +78,9 @@ pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, packer: &Sender<To
                 let sealed = seal(shared, &mut sealer, named, &bytes, share, claim);
                 sealed.map(|sealed| ToPack::Blobs(vec![added.with(sealed, shared, bytes)]))
             }
-            Job::LargeTree { id, json, claim } => {
+            Job::LargeTree { id, json, share, claim } => {
                 let pack = large::seal_tree(shared.repository, &id, &json);
+                drop(share);
                 pack.map(|pack| {
                     added.count(BlobKind::Tree, json.bytes(), pack.bytes_of_blobs());
                     ToPack::Pack(pack, claim)

@@ -8,7 +8,7 @@ use super::needed::Needed;
 use crate::budget::{Budget, Share};
 use crate::careful::CarefulSealer;
 use crate::index::Location;
-use crate::large::{self, PIECE_BYTES};
+use crate::large;
 use crate::locks::HeldLock;
 use crate::open_packs::Filled;
 use crate::repository::{DATA_HELD_BYTES_MAX, damaged};
@@ -142,7 +142,7 @@ impl Job<'_> {
             }
             let done = match &run.blobs[..] {
                 [alone] if self.from.is_large(&alone.blob) => {
-                    let share = budget.take(2 * PIECE_BYTES);
+                    let share = budget.take(large::MOVING_BYTES);
                     let location = Location { pack: run.pack, packed: *alone };
                     hands.carry_large(self.from, self.to, &location, share)
                 }

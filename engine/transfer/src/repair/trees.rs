@@ -91,7 +91,7 @@ impl Rewriter<'_> {
             match self.step(top)? {
                 Step::Go => {}
                 Step::Into(below) => {
-                    make_room_in(self.repository, open.iter_mut().map(|open| &mut open.tree))?;
+                    make_room_in(self.repository, &mut open, |open| &mut open.tree)?;
                     open.push(*below);
                 }
                 Step::Done(id) => {
