@@ -2,6 +2,7 @@
 
 use super::{ALL, ONLY_7, Report, SINCE_6, UP_TO_6};
 use crate::dsm::{Dsm, OsVersion};
+use crate::info::name_is_safe;
 use crate::platform::arch_is_known;
 
 /// Keys whose value is `yes` or `no`; anything else is read as one does not expect.
@@ -44,6 +45,11 @@ pub(super) fn check(report: &mut Report<'_>) {
 
 fn required_keys(report: &mut Report<'_>) {
     let info = &report.package.info;
+    if !name_is_safe(info.package()) {
+        let sentence = format!("INFO names the package `{}`, with a space", info.package());
+        let remedy = "name it without: scripts, addresses and depots trip over a space";
+        report.advice(ALL, "package-name", sentence, remedy);
+    }
     for key in ["description", "arch", "maintainer"] {
         if info.get(key).is_none_or(|value| value.trim().is_empty()) {
             let sentence = format!("INFO has no `{key}`");
@@ -132,7 +138,8 @@ fn sizes(report: &mut Report<'_>) {
         }
         Some(_) => {}
     }
-    let Some(said) = package.info.get("extractsize") else { return };
+    let said = package.info.get("extractsize").filter(|said| !said.is_empty());
+    let Some(said) = said else { return };
     let Ok(said_number) = said.parse::<u64>() else {
         let sentence = format!("INFO's extractsize is \"{said}\"");
         report.advice(ALL, "extractsize", sentence, "write a number, in kB since DSM 6");

@@ -57,7 +57,8 @@ pub(super) fn check(report: &mut Report<'_>) {
 fn ports(report: &mut Report<'_>) {
     let info = &report.package.info;
     let is_port = |text: &str| text.parse::<u16>().is_ok_and(|port| port > 0);
-    if let Some(port) = info.get("adminport").filter(|port| !is_port(port)) {
+    // Some say nothing and write the key all the same.
+    if let Some(port) = info.get("adminport").filter(|port| !port.is_empty() && !is_port(port)) {
         let sentence = format!("INFO's adminport is \"{port}\"");
         report.refused(ALL, "adminport", sentence, "write a port number, 1 to 65535");
     }

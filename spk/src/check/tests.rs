@@ -255,6 +255,7 @@ fn rows_of_info() -> Vec<Row> {
         ("info-key-missing!", seven().info("description", " ")),
         ("info-key-missing", Draft::sound(6).without("maintainer")),
         ("displayname-missing", seven().without("displayname")),
+        ("package-name", seven().info("package", "Hello World")),
         ("checksum!", seven().info("checksum", "00000000000000000000000000000000")),
         ("checksum-missing", seven().info("checksum", "-")),
         ("extractsize", seven().info("extractsize", "50000000")),
@@ -455,4 +456,11 @@ fn no_rule_is_without_a_package_that_breaks_it() {
     assert!(rules.len() > 50, "{rules:?}");
     let missing: Vec<_> = rules.difference(&tried).collect();
     assert!(missing.is_empty(), "no row for {missing:?}");
+}
+
+#[test]
+fn a_key_that_says_nothing_is_no_fault() {
+    for key in ["adminport", "install_dep_packages", "os_max_ver", "extractsize"] {
+        assert_eq!(seven().info(key, "").codes(), [""; 0], "{key}");
+    }
 }

@@ -7,7 +7,7 @@ use crate::error::DepotError;
 use crate::place::{Place, rename_synced, write_whole};
 use crate::shelves::{Channel, Item};
 use sha2::{Digest, Sha256};
-use spk::check::Weight;
+use spk::check::{Finding, Weight};
 use spk::read::{PACKAGE_BYTES_MAX, Package};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -52,9 +52,12 @@ pub fn take_in(
     copy(path, &copied_to)?;
     let package = Package::open(&copied_to)
         .map_err(|cause| DepotError::Unreadable { path: path.to_owned(), cause })?;
+    // DSM takes a name with a space; a list of signed files, and addresses, had better not.
+    let is_wrong =
+        |finding: &Finding| finding.weight == Weight::Refused || finding.code == "package-name";
     let findings: Vec<String> = spk::check::findings(&package)
         .into_iter()
-        .filter(|finding| finding.weight == Weight::Refused)
+        .filter(is_wrong)
         .map(|finding| finding.sentence)
         .collect();
     if !findings.is_empty() {

@@ -65,8 +65,8 @@ impl Leaving {
         Ok(Self { unnamed, gone })
     }
 
-    /// The next notes, and which objects go when they are in force: of those that are there, `named`
-    /// ones stay. Nothing when nothing changes.
+    /// The next notes, and which objects go when they are in force: of those that are `there`, the
+    /// `named` ones stay. Nothing when nothing changes.
     pub fn next(
         &self,
         there: &[String],

@@ -398,15 +398,23 @@ fn daily(
     Ok([new_snapshot, ("timestamp.json".to_owned(), bytes)])
 }
 
-/// The metadata that follows tree `number` when only a day has passed: what stays, by name, and
-/// what is new. Nothing when the list of files must be signed anew, too.
+/// The metadata of a tree that differs little from the one before.
+pub struct NextDay {
+    /// The names of the files that stay.
+    pub stays: BTreeSet<String>,
+    /// The files that are new.
+    pub new: [(String, Vec<u8>); 2],
+}
+
+/// The metadata that follows tree `number` when only a day has passed. Nothing when the list of
+/// files must be signed anew, too.
 pub fn next_day(
     place: &Place,
     ring: &Keyring,
     number: u64,
     signed: &Signed,
     now: UnixSeconds,
-) -> Result<Option<(BTreeSet<String>, Vec<(String, Vec<u8>)>)>, DepotError> {
+) -> Result<Option<NextDay>, DepotError> {
     let expires = signed.expires(Role::Targets);
     let listed = signed.snapshot.as_ref().and_then(|snapshot| snapshot.meta.get("targets.json"));
     let Some(listed) = listed.filter(|_| !Rule::of(Role::Targets).is_due(expires, now)) else {
@@ -417,7 +425,7 @@ pub fn next_day(
     let names = place.metadata_names(number)?;
     let mut stays = kept_names(&names);
     stays.retain(|name| new.iter().all(|(other, _)| other != name));
-    Ok(Some((stays, new.into())))
+    Ok(Some(NextDay { stays, new }))
 }
 
 /// The lists' version and bytes: signed anew if there is a reason to.

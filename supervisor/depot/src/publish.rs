@@ -220,11 +220,10 @@ pub fn renew(root: &Path, now: UnixSeconds) -> Result<(), DepotError> {
     let ends_soon = now.days_until(signed.root.head.expires) < u64::from(WARN_DAYS);
     let spare = if ends_soon { read_spare(&place, &signed.root)? } else { None };
     if spare.is_none()
-        && let Some((stays, new)) =
-            metadata::next_day(&place, &Keyring::of(&place)?, number, &signed, now)?
+        && let Some(next) = metadata::next_day(&place, &Keyring::of(&place)?, number, &signed, now)?
     {
         // Nothing else of the tree is read: a long list would take more memory than the server.
-        let next = place.write_next(number, &stays, &new)?;
+        let next = place.write_next(number, &next.stays, &next.new)?;
         Signed::at(&place, next, now)?;
         place.switch(next)?;
         return place.clear_old_trees(next);

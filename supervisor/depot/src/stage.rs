@@ -127,13 +127,16 @@ impl Stage {
 
     /// Serves the depot until the returned value goes away.
     pub fn serve(&self, base_url: Option<&str>) -> Server {
+        self.serve_with(|settings| settings.base_url = base_url.map(str::to_owned))
+    }
+
+    /// The same with other settings.
+    pub fn serve_with(&self, change: impl FnOnce(&mut ServeSettings)) -> Server {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let settings = ServeSettings {
-            base_url: base_url.map(str::to_owned),
-            ..ServeSettings::new(&self.depot(), || TODAY)
-        };
+        let mut settings = ServeSettings::new(&self.depot(), || TODAY);
+        change(&mut settings);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime =

@@ -16,7 +16,7 @@ pub fn run(action: KeysAction, means: &place::Means) -> Result<()> {
     let depot = |root: &Path| means.depot(root);
     match action {
         KeysAction::Show { root } => {
-            let shown = depot(&root)?.act(|root| show(root))?;
+            let shown = depot(&root)?.act(show)?;
             print!("{shown}");
             Ok(())
         }

@@ -297,7 +297,7 @@ impl Store {
 
     /// Brings into force what a folder has, if what it was made from still is. False when not.
     pub async fn put_in_force(&self, base: Option<&InForce>, new: &Outgoing) -> Result<bool> {
-        // Lists too, so that a turn is short; those of a change that comes to nothing leave in time.
+        // Lists too, so that a turn is short; those of a change that came to nothing leave in time.
         for piece in new.contents.iter().chain(&new.lists) {
             self.put(piece).await?;
         }

@@ -148,7 +148,10 @@ fn a_certificate_comes_from_an_authority_is_renewed_in_time_and_outlasts_it() {
     wait_for("a certificate that is believed", || asked(&["--cacert", "root.pem"]));
     let file = keeper.path("depot/acme/certificate.pem");
     let first = std::fs::read(&file).unwrap();
+    let account = || std::fs::read(keeper.path("depot/acme/account.json")).unwrap();
+    let ours = account();
     wait_for("the next one", || std::fs::read(&file).unwrap() != first);
+    assert!(account() == ours, "it asks by the account that it has");
     wait_for("the next one in use", || asked(&["--cacert", "root.pem"]));
     for secret in ["certificate.pem", "account.json"] {
         let path = keeper.path("depot/acme").join(secret);

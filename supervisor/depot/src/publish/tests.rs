@@ -243,3 +243,65 @@ fn a_beta_that_proved_itself_becomes_stable_and_never_pushes_a_higher_one_back()
     let back = promote(&stage.depot(), "hello", "1.2.0-3", Channel::Stable, TODAY);
     assert!(matches!(back, Err(DepotError::GoesBack { .. })), "{back:?}");
 }
+
+#[test]
+fn a_days_renewal_links_what_stays_and_takes_no_list_for_granted() {
+    let stage = Stage::new();
+    stage.publish(Recipe::default());
+    let depot = stage.depot();
+    let tomorrow = TODAY.plus_days(1);
+    let inode = |tree: u64, name: &str| {
+        let path = depot.join(format!("trees/{tree}")).join(name);
+        std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap())
+    };
+    renew(&depot, tomorrow).unwrap();
+    for name in ["shelves.json", "metadata/2.targets.json", "metadata/1.root.json"] {
+        assert_eq!(inode(2, name), inode(3, name), "{name}");
+    }
+    assert_ne!(inode(2, "metadata/timestamp.json"), inode(3, "metadata/timestamp.json"));
+    // Three weeks after that one clients still believe it, and the report says the same.
+    assert_eq!(stage.verified(TODAY.plus_days(21)).unwrap().len(), 1);
+    let days = |role: usize| keys(&depot, tomorrow).unwrap().roles[role].days_left;
+    assert_eq!([0, 1, 2, 3].map(days), [1824, 399, 21, 21]);
+    // No more snapshots are kept than a client in the middle of reading may want.
+    for day in 2..14 {
+        renew(&depot, TODAY.plus_days(day)).unwrap();
+    }
+    let names = fs::read_dir(depot.join("current/metadata")).unwrap();
+    let is_snapshot = |name: &str| name.ends_with(".snapshot.json");
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| is_snapshot(name)).count(), 9);
+
+    let list = depot.join("current/metadata/2.targets.json");
+    let mut bytes = fs::read(&list).unwrap();
+    let at = bytes.windows(5).position(|five| five == b"hello").unwrap();
+    bytes[at] = b'j';
+    fs::remove_file(&list).unwrap();
+    fs::write(&list, bytes).unwrap();
+    let error = renew(&depot, TODAY.plus_days(15)).unwrap_err();
+    assert!(error.to_string().contains("is not the list that the snapshot names"), "{error}");
+}
+
+#[test]
+fn what_was_withdrawn_leaves_the_folder_with_the_first_change_after_a_month() {
+    let stage = Stage::new();
+    for name in ["hello", "notes"] {
+        stage.publish(Recipe { name, content: name, ..Recipe::default() });
+    }
+    let depot = stage.depot();
+    let files = || files_below(&depot.join("files")).len();
+    withdraw(&depot, "hello", "1.0.0-1", TODAY).unwrap();
+    let to = |channel, day| {
+        promote(&depot, "notes", "1.0.0-1", channel, TODAY.plus_days(day)).unwrap();
+    };
+    to(Channel::Beta, 30);
+    assert_eq!(files(), 2, "it may be brought back");
+    to(Channel::Stable, 31);
+    assert_eq!(files(), 1);
+    assert_eq!(files_below(&depot.join("icons")).len(), 2, "the other package has the same");
+    let again = stage.build(Recipe { content: "hello", ..Recipe::default() });
+    publish(&depot, &[again], TODAY.plus_days(32)).unwrap();
+    assert_eq!(files(), 2);
+    to(Channel::Beta, 80);
+    assert_eq!(files(), 2);
+}

@@ -83,3 +83,63 @@ fn what_a_maintainer_may_not_publish_is_refused_with_a_reason_and_changes_nothin
     }
     assert_eq!(stage.verified(TODAY).unwrap(), before);
 }
+
+/// Publishes in the folder, when it is let.
+#[derive(Debug)]
+struct Waiting {
+    folder: crate::InFolder,
+    may: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+    count: std::sync::atomic::AtomicUsize,
+}
+
+impl Publisher for Waiting {
+    fn publish(
+        &self,
+        deliveries: &[Delivery],
+        now: UnixSeconds,
+    ) -> Result<Vec<Published>, DepotError> {
+        self.may.lock().unwrap().recv().unwrap();
+        self.count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.folder.publish(deliveries, now)
+    }
+
+    fn renew_if_due(&self, _: UnixSeconds) -> Result<bool, DepotError> {
+        Ok(false)
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        Some("somebody is about to publish".to_owned())
+    }
+}
+
+#[test]
+fn who_asks_while_it_is_published_is_told_so_in_time_and_told_the_end_once_it_is_there() {
+    let stage = Stage::new();
+    let token = add_token(&stage.depot(), "anna", &["hello".to_owned()], &[7; 32]).unwrap();
+    let (let_it, may) = std::sync::mpsc::channel();
+    let publisher = Arc::new(Waiting {
+        folder: crate::InFolder(stage.depot()),
+        may: may.into(),
+        count: Default::default(),
+    });
+    let server = stage.serve_with(|settings| settings.publisher = publisher.clone());
+    let anna = Maintainer { server: &server, token };
+    let package = fs::read(stage.build(Recipe::default())).unwrap();
+    let sha256 = hex::encode(Sha256::digest(&package));
+    assert_eq!(anna.append(&sha256, 0, &package).status, 204);
+    for _ in 0..2 {
+        let answer = anna.ask("POST", &sha256, "", b"");
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert_eq!(answer.headers["retry-after"], "2");
+        let said = answer.json()["error"].to_string();
+        assert!(said.contains("not published yet: somebody is about to"), "{said}");
+    }
+    let_it.send(()).unwrap();
+    let mut answer = anna.ask("POST", &sha256, "", b"");
+    while answer.status == 503 {
+        answer = anna.ask("POST", &sha256, "", b"");
+    }
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["is_new"], true);
+    assert_eq!(publisher.count.load(std::sync::atomic::Ordering::SeqCst), 1);
+}

@@ -32,8 +32,8 @@ fn a_claim_that_a_killed_publisher_left_is_removed_in_time() {
     let hello = keeper.builds("hello", "1.0.0-1");
     let publish =
         |place: &str| keeper.command(&[&["publish"], &days::at(place)[..], &[&hello]].concat());
-    // The package, two icons, three tries whether conditions are minded, and the claim.
-    let line = Line::to(garage.url.trim_start_matches("http://"), Happens::IsCutAfter(7));
+    // The package, two icons, four lists, three tries whether conditions are minded, and the claim.
+    let line = Line::to(garage.url.trim_start_matches("http://"), Happens::IsCutAfter(11));
     let mut command = publish(&format!("s3:{}/{BUCKET}/depot", line.url));
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     line.cut.recv().expect("it is cut");

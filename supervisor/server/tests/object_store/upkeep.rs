@@ -156,7 +156,7 @@ fn what_was_withdrawn_leaves_the_store_after_a_month_whenever_its_keeper_is_kill
             break;
         }
     }
-    assert_eq!(objects(&keeper, &store, "files/"), [stays.clone()]);
+    assert_eq!(objects(&keeper, &store, "files/"), [stays.as_str()]);
     let server = serves(&keeper, &direct, "one");
     offers(&keeper, &server, "notes", "1.0.0-1");
     withdrew(&keeper, &server, "hello");
