@@ -487,6 +487,17 @@ fn a_status_opens_a_few_files_waits_for_nothing_and_changes_nothing() {
 }
 
 #[test]
+fn nobody_has_to_read_what_a_status_says() {
+    let nas = Nas::with(GOOD);
+    nas.start();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = nas.command(&["status"]).stdout(writer).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), said.as_ref()), (Some(0), ""));
+}
+
+#[test]
 fn the_supervisor_is_small_and_sleeps() {
     let nas = Nas::with(GOOD);
     nas.start();

@@ -381,7 +381,7 @@ fn a_trial_cut_anywhere_ends_as_it_would_have_ended() {
                 wait_for("it is over", is_over);
                 wait_for("it runs", || town.nas.service("status").code == 0);
                 let settings = format!("of {version}");
-                wait_for(&format!("{call} {n}: its state is back"), || town.settings() == settings);
+                wait_for(format!("{call} {n}: its state is back"), || town.settings() == settings);
                 assert!(town.nas.var().join("notes/one").exists(), "{call} {n}");
                 if done {
                     break;
