@@ -90,6 +90,9 @@ pub enum ArchiveError {
 /// A long name or a set of extended attributes larger than this is refused, in bytes.
 const EXTENSION_BYTES_MAX: u64 = 64 * 1024;
 
+/// And all of them together: nothing else bounds how much a small archive unpacks to in them.
+const EXTENSIONS_BYTES_MAX: u64 = 64 << 20;
+
 /// Calls `visit` for every member with its content, in order.
 pub fn walk<E: From<ArchiveError>>(
     source: impl Read,
@@ -101,6 +104,7 @@ pub fn walk<E: From<ArchiveError>>(
     let mut seen: HashSet<String> = HashSet::new();
     let mut extension = Extension::default();
     let (mut headers, mut names_bytes, mut content_bytes) = (0_usize, 0_usize, 0_u64);
+    let mut extensions_bytes = 0_u64;
     for entry in entries {
         let mut entry = entry.map_err(ArchiveError::Unreadable)?;
         headers += 1;
@@ -110,6 +114,11 @@ pub fn walk<E: From<ArchiveError>>(
             return Err(ArchiveError::Bound { what: "members", max }.into());
         }
         if extension.absorb(&mut entry)? {
+            extensions_bytes += entry.size();
+            if extensions_bytes > EXTENSIONS_BYTES_MAX {
+                let (what, max) = ("bytes in extended headers", EXTENSIONS_BYTES_MAX);
+                return Err(ArchiveError::Bound { what, max }.into());
+            }
             continue;
         }
         let Some(head) = head(&entry, std::mem::take(&mut extension), bounds)? else { continue };

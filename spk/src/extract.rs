@@ -4,8 +4,8 @@
 //! is followed: files are created anew, and symbolic links are made last, when nothing is written
 //! any more. Permissions keep their low nine bits; owner and time are the caller's.
 
-use crate::archive::{self, Bounds, Head, Kind, link_stays_inside};
-use crate::read::{self, MEMBERS_MAX, PACKAGE_BYTES_MAX, ReadError};
+use crate::archive::{self, ArchiveError, Bounds, Head, Kind, link_stays_inside};
+use crate::read::{self, MEMBERS_MAX, PACKAGE_BYTES_MAX, PAYLOAD_BOUNDS, ReadError};
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -39,7 +39,39 @@ pub enum ExtractError {
         /// Its name in the archive.
         path: String,
     },
+    /// It takes more of the disk than it may.
+    #[error("it takes more than the {} MiB of the disk that it may", room_bytes >> 20)]
+    NoRoom {
+        /// How much that is, in bytes.
+        room_bytes: u64,
+    },
 }
+
+/// How much a payload may unpack to. It is tighter than what any package may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Files, folders and links, and folders that are only on the way to one.
+    pub members_max: usize,
+    /// Sum of the files' sizes, in bytes.
+    pub content_bytes_max: u64,
+    /// What it may take of the disk in whole blocks, in bytes; every name costs one, too.
+    pub room_bytes: u64,
+}
+
+impl Limits {
+    /// What any package may unpack to, wherever there is room for it.
+    pub const OF_ANY: Self = Self {
+        members_max: PAYLOAD_BOUNDS.members_max,
+        content_bytes_max: PAYLOAD_BOUNDS.content_bytes_max,
+        room_bytes: u64::MAX,
+    };
+}
+
+/// No path in a payload has more parts: who deletes or copies a folder need not go deeper.
+const PARTS_MAX: usize = 60;
+
+/// What is taken of a disk comes in pieces of this size, in bytes.
+const BLOCK_BYTES: u64 = 4096;
 
 impl ExtractError {
     /// What to do about it.
@@ -49,6 +81,7 @@ impl ExtractError {
             Self::NotEmpty { .. } => "name a folder that does not exist yet",
             Self::Write { .. } => "check that the disk has room and the folder is yours",
             Self::Refused { .. } => "do not install this package; ask whoever made it",
+            Self::NoRoom { .. } => "free some space on the disk, then try again",
         }
     }
 }
@@ -69,13 +102,28 @@ pub fn package(source: impl Read, into: &Path) -> Result<(), ExtractError> {
 }
 
 /// Unpacks a `package.tgz`: what becomes `target/` on a NAS.
-pub fn payload(mut source: impl Read, into: &Path) -> Result<(), ExtractError> {
+pub fn payload(source: impl Read, into: &Path) -> Result<(), ExtractError> {
+    payload_within(source, into, Limits::OF_ANY)
+}
+
+/// The same, and no more than `limits` allow is ever written.
+pub fn payload_within(
+    mut source: impl Read,
+    into: &Path,
+    limits: Limits,
+) -> Result<(), ExtractError> {
     let start = read::start_of(&mut source).map_err(ReadError::Source)?;
     let compression = read::compression_of(&start)?;
-    let mut folder = Folder::empty(into)?;
+    let mut folder = Folder { limits, ..Folder::empty(into)? };
     let mut failure = None;
     let whole = (&start[..]).chain(source);
-    read::unpack(whole, compression, |head, content| folder.step(head, content, &mut failure))
+    let bounds = Bounds {
+        members_max: limits.members_max.min(PAYLOAD_BOUNDS.members_max),
+        content_bytes_max: limits.content_bytes_max.min(PAYLOAD_BOUNDS.content_bytes_max),
+        ..PAYLOAD_BOUNDS
+    };
+    let visit = |head: &Head, content: &mut dyn Read| folder.step(head, content, &mut failure);
+    read::unpack(whole, compression, bounds, visit)
         .map_err(|error| failure.take().unwrap_or(error.into()))?;
     folder.link()
 }
@@ -84,6 +132,9 @@ struct Folder<'a> {
     root: &'a Path,
     files: HashSet<String>,
     links: Vec<(PathBuf, String)>,
+    limits: Limits,
+    names: usize,
+    taken_bytes: u64,
 }
 
 impl<'a> Folder<'a> {
@@ -93,7 +144,8 @@ impl<'a> Folder<'a> {
         if fs::read_dir(root).map_err(failed)?.next().is_some() {
             return Err(ExtractError::NotEmpty { path: root.into() });
         }
-        Ok(Self { root, files: HashSet::new(), links: Vec::new() })
+        let (files, links) = (HashSet::new(), Vec::new());
+        Ok(Self { root, files, links, limits: Limits::OF_ANY, names: 0, taken_bytes: 0 })
     }
 
     /// Takes a member; the walk ends with a read error whose true cause is left in `failure`.
@@ -112,6 +164,7 @@ impl<'a> Folder<'a> {
     fn take(&mut self, head: &Head, content: &mut dyn Read) -> Result<(), ExtractError> {
         let path = self.root.join(&head.path);
         let failed = |cause| ExtractError::Write { path: path.clone(), cause };
+        self.charge(&path, head.bytes)?;
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(failed)?;
         }
@@ -144,6 +197,28 @@ impl<'a> Folder<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Counts what a member takes, the folders included that nobody names but its path.
+    fn charge(&mut self, path: &Path, bytes: u64) -> Result<(), ExtractError> {
+        let unnamed = path.ancestors().skip(1).take_while(|folder| !folder.exists()).count();
+        self.names += 1 + unnamed;
+        let Limits { members_max, room_bytes, .. } = self.limits;
+        let parts = path.strip_prefix(self.root).unwrap_or(path).components().count();
+        for (count, what, max) in
+            [(self.names, "members", members_max), (parts, "parts in one path", PARTS_MAX)]
+        {
+            if count > max {
+                let bound = ArchiveError::Bound { what, max: max as u64 };
+                return Err(ReadError::Payload(bound).into());
+            }
+        }
+        let blocks = bytes.div_ceil(BLOCK_BYTES).saturating_add(1 + unnamed as u64);
+        self.taken_bytes = self.taken_bytes.saturating_add(blocks.saturating_mul(BLOCK_BYTES));
+        match self.taken_bytes > room_bytes {
+            true => Err(ExtractError::NoRoom { room_bytes }),
+            false => Ok(()),
+        }
     }
 
     fn link(self) -> Result<(), ExtractError> {

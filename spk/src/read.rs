@@ -384,7 +384,9 @@ fn read_payload(content: &mut dyn Read, bytes: u64) -> Result<Payload, ReadError
     let start = start_of(&mut hashed).map_err(ReadError::Source)?;
     let whole = (&start[..]).chain(&mut hashed);
     payload.compression = compression_of(&start)?;
-    unpack(whole, payload.compression, |head, content| payload.take(head, content))?;
+    unpack(whole, payload.compression, PAYLOAD_BOUNDS, |head, content| {
+        payload.take(head, content)
+    })?;
     io::copy(&mut hashed, &mut io::sink()).map_err(ReadError::Source)?;
     if hashed.bytes != bytes {
         return Err(ReadError::CutOff { member: PAYLOAD.into() });
@@ -403,10 +405,19 @@ pub(crate) fn compression_of(start: &[u8]) -> Result<Compression, ReadError> {
     }
 }
 
+/// What any `package.tgz` may hold.
+pub(crate) const PAYLOAD_BOUNDS: Bounds = Bounds {
+    members_max: PAYLOAD_ENTRIES_MAX,
+    name_bytes_max: NAME_BYTES_MAX,
+    names_bytes_max: PAYLOAD_NAMES_BYTES_MAX,
+    content_bytes_max: UNPACKED_BYTES_MAX,
+};
+
 /// Walks `package.tgz`, and makes sure that nothing but padding follows its archive.
 pub(crate) fn unpack(
     packed: impl Read,
     compression: Compression,
+    bounds: Bounds,
     mut visit: impl FnMut(&Head, &mut dyn Read) -> Result<(), ReadError>,
 ) -> Result<(), ReadError> {
     let unreadable = |error| ReadError::Payload(ArchiveError::Unreadable(error));
@@ -417,12 +428,6 @@ pub(crate) fn unpack(
                 .map_err(|error| unreadable(error.into()))?;
             Box::new(xz2::read::XzDecoder::new_stream(packed, stream))
         }
-    };
-    let bounds = Bounds {
-        members_max: PAYLOAD_ENTRIES_MAX,
-        name_bytes_max: NAME_BYTES_MAX,
-        names_bytes_max: PAYLOAD_NAMES_BYTES_MAX,
-        content_bytes_max: UNPACKED_BYTES_MAX,
     };
     let inner = |error| match error {
         ReadError::Outer(error) => ReadError::Payload(error),

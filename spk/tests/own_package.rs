@@ -42,6 +42,19 @@ fn the_manifest_builds_for_every_target_and_dsm_without_a_finding() {
             assert_eq!(spk::check::findings(&package), [], "{}", built.path.display());
             assert!(package.has_wizard("install") && package.has_wizard("uninstall"));
             assert!(package.payload_entry("conf/daemon.toml").is_some());
+            let asks = package.content("conf/resource").map(|text| String::from_utf8_lossy(text));
+            assert_eq!(asks.is_some(), built.dsm != Dsm::Five, "DSM 5 knows no such file");
+            for part in [
+                r#""protocol-file": "conf/holdfast.sc""#,
+                r#""usr-local-linker""#,
+                r#""bin/holdfast""#,
+                r#""data-share""#,
+                r#""rw": ["holdfast"]"#,
+            ] {
+                let plain = |text: &str| text.split_whitespace().collect::<String>();
+                let has = |asks: &str| plain(asks).contains(&plain(part));
+                assert!(asks.as_deref().is_none_or(has), "no {part} in {asks:?}");
+            }
             names.push(format!("{target} {}", built.dsm.major()));
         }
     }

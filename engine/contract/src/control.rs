@@ -82,6 +82,9 @@ pub struct AddDestination {
     /// The access key, where the place is a bucket, in lines as the environment has them.
     #[serde(default)]
     pub access_key: Option<String>,
+    /// Words for `ssh`, where the place is on a server to log in to.
+    #[serde(default)]
+    pub ssh_arguments: Vec<String>,
 }
 
 /// Asks for a backup set.

@@ -14,8 +14,8 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, propagate_version = true)]
 pub struct Arguments {
-    /// The repository: a folder, file:///folder, rest:https://user:password@host:8000/path, or
-    /// s3:https://host/bucket/path
+    /// The repository: a folder, file:///folder, rest:https://user:password@host:8000/path,
+    /// s3:https://host/bucket/path, or sftp:user@host:/path
     /// [environment: HOLDFAST_REPOSITORY]
     #[arg(short, long, global = true, value_name = "LOCATION")]
     pub repo: Option<String>,
@@ -27,6 +27,10 @@ pub struct Arguments {
     /// A file of a bucket's access key, in lines like AWS_ACCESS_KEY_ID=… [environment: these]
     #[arg(long, global = true, value_name = "FILE")]
     pub access_key_file: Option<PathBuf>,
+
+    /// What one kind of destination is told besides: `sftp.args=WORDS` for `ssh`
+    #[arg(short, long, global = true, value_name = "KEY=VALUE")]
+    pub option: Vec<String>,
 
     /// The engine's home, where identity and settings are kept [environment: HOLDFAST_HOME]
     #[arg(long, global = true, value_name = "FOLDER")]
@@ -151,7 +155,8 @@ pub enum DestinationCommand {
     Add {
         /// The destination's name
         name: String,
-        /// Where it is: a folder, `rest:https://host/path` or `s3:https://host/bucket`
+        /// Where it is: a folder, `rest:https://host/path`, `s3:https://host/bucket` or
+        /// `sftp:user@host:/path`
         location: String,
     },
     /// List the destinations

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::settings::Destination;
 use crate::world::{self, who_we_are};
 use engine_contract::control::{AddDestination, DestinationState};
-use engine_storage::{Rates, Way, open_by, without_secret};
+use engine_storage::{Rates, SshProgram, Way, open_by, without_secret};
 use engine_transfer::{Repository, TransferError, Who};
 
 /// Bits of chance in a password we make: 20 bytes, written in 32 letters and digits.
@@ -22,6 +22,7 @@ pub fn add(daemon: &Daemon, wanted: AddDestination) -> Result<DestinationState, 
         name: wanted.name.clone(),
         location: wanted.location.clone(),
         repository_id: String::new(),
+        ssh_arguments: wanted.ssh_arguments.clone(),
     };
     daemon.known().settings.clone().add_destination(probe)?;
     let access_key = wanted.access_key.as_deref().map(|lines| {
@@ -31,7 +32,8 @@ pub fn add(daemon: &Daemon, wanted: AddDestination) -> Result<DestinationState, 
         })
     });
     let access_key = access_key.transpose()?;
-    let way_in = Way { access_key: access_key.clone(), ..way(daemon, None, true)? };
+    let (access_key_here, ssh) = (access_key.clone(), ssh_with(&wanted.ssh_arguments));
+    let way_in = Way { access_key: access_key_here, ssh, ..way(daemon, None, true)? };
     let storage = open_by(&wanted.location, &way_in)?;
     let who = who(daemon);
     let (repository, password) = match wanted.password {
@@ -59,6 +61,7 @@ pub fn add(daemon: &Daemon, wanted: AddDestination) -> Result<DestinationState, 
         name: wanted.name,
         location: wanted.location,
         repository_id: repository.id().to_string(),
+        ssh_arguments: wanted.ssh_arguments,
     };
     daemon.change_settings(|settings| settings.add_destination(destination.clone()))?;
     let place = without_secret(&destination.location);
@@ -125,7 +128,13 @@ fn way(
         .filter(|destination| destination.location.starts_with("s3:"))
         .map(|destination| daemon.home.access_key_file(&destination.name));
     let access_key = key_file.map(|path| access_key::read(&path)).transpose()?;
-    Ok(Way { scratch, rates: Rates::default(), access_key, is_patient })
+    let ssh = ssh_with(destination.map_or(&[][..], |destination| &destination.ssh_arguments));
+    Ok(Way { scratch, rates: Rates::default(), access_key, ssh, is_patient })
+}
+
+fn ssh_with(arguments: &[String]) -> SshProgram {
+    let arguments = arguments.iter().map(Into::into).collect();
+    SshProgram { arguments, ..SshProgram::default() }
 }
 
 /// Who works in a repository, for its locks.

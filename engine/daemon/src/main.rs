@@ -24,6 +24,7 @@ mod failure;
 mod history;
 mod home;
 mod job;
+mod options;
 mod output;
 mod over_home;
 mod over_repository;

@@ -141,7 +141,9 @@ fn destination(
             let is_bucket = location.starts_with("s3:");
             let access_key = world.way.access_key.as_ref().filter(|_| is_bucket);
             let access_key = access_key.map(crate::access_key::to_text);
-            let message = AddDestination { name, location, password, access_key };
+            let words = world.way.ssh.arguments.iter();
+            let ssh_arguments = words.map(|word| word.to_string_lossy().into_owned()).collect();
+            let message = AddDestination { name, location, password, access_key, ssh_arguments };
             let state: DestinationState = client.ask(Method::POST, "/v1/destinations", &message)?;
             say(world, &state, || {
                 format!(

@@ -32,6 +32,9 @@ pub struct Destination {
     pub location: String,
     /// The id in the repository's config, 64 hex digits.
     pub repository_id: String,
+    /// Words for `ssh`, where it is on a server to log in to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_arguments: Vec<String>,
 }
 
 /// What the owner asked to protect.
@@ -195,6 +198,7 @@ mod tests {
             name: "usb".into(),
             location: "/volumeUSB1/backup".into(),
             repository_id: "ab".repeat(32),
+            ssh_arguments: Vec::new(),
         }
     }
 

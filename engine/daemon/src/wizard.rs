@@ -85,6 +85,7 @@ fn settle(daemon: &Daemon, answers: &Answers) -> Result<Option<String>, Failure>
             location: answers.pkgwizard_destination.clone(),
             password: None,
             access_key: None,
+            ssh_arguments: Vec::new(),
         };
         destination::add(daemon, wanted)?;
     }

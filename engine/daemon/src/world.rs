@@ -86,6 +86,7 @@ impl World {
                     Some(path) => Some(access_key::read(path)?),
                     None => access_key::from_variables(|name| variable(name).map(text)),
                 },
+                ssh: crate::options::ssh_of(&arguments.option)?,
                 is_patient: true,
             },
             lock_wait: arguments.retry_lock,

@@ -10,6 +10,8 @@ use crate::id::{Hasher, Id};
 use std::io::{self, Read};
 use std::sync::Arc;
 
+mod large;
+
 /// What a blob holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BlobKind {
@@ -93,6 +95,15 @@ pub enum BlobError {
     /// The compressor failed: out of memory.
     #[error("a blob cannot be compressed")]
     Compress(#[source] io::Error),
+    /// What holds it cannot be read: a temporary file of this computer.
+    #[error("the temporary file that holds blob {id} cannot be read")]
+    Read {
+        /// The blob.
+        id: Id,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
     /// Larger than there is memory for.
     #[error("blob {id} has {bytes} bytes; the limit is {bytes_max}")]
     TooLarge {
@@ -112,6 +123,7 @@ impl BlobError {
             Self::TooLarge { .. } | Self::Compress(_) => {
                 "give the engine more memory, or use a computer with more"
             }
+            Self::Read { .. } => "have the disk tested on which this computer has temporary files",
             _ => "run `check --read-data` to learn what is damaged, and test the disk and memory",
         }
     }
@@ -323,6 +335,8 @@ fn sum_of(mut reader: impl Read, bytes_max: u64) -> io::Result<(Id, u64)> {
 fn unread(id: Id, error: io::Error) -> BlobError {
     match error.downcast::<BlobError>() {
         Ok(cause) => cause,
+        // The decompressor has no numbers of the system.
+        Err(cause) if cause.raw_os_error().is_some() => BlobError::Read { id, cause },
         Err(_) => {
             let cause = DecompressError::Damaged { reason: "broken frame" };
             BlobError::Decompress { id, cause }
@@ -348,9 +362,11 @@ fn open_sealed<'a>(
 enum Source<'a> {
     Plain(&'a [u8]),
     Frames(Frames<'a>),
+    /// From where it lies.
+    Elsewhere(Box<dyn Read + 'a>),
 }
 
-/// A blob's plaintext as a stream: see [`BlobOpener::open_stream`].
+/// A blob's plaintext as a stream: see [`BlobOpener::open_stream`] and [`BlobOpener::open_from`].
 pub struct BlobReader<'a> {
     source: Source<'a>,
     blob: SealedBlob,
@@ -382,6 +398,7 @@ impl Read for BlobReader<'_> {
         let bytes = match &mut self.source {
             Source::Plain(rest) => rest.read(buffer)?,
             Source::Frames(frames) => frames.read(buffer)?,
+            Source::Elsewhere(reader) => reader.read(buffer)?,
         };
         if bytes == 0 {
             self.verify_end().map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, cause))?;

@@ -178,8 +178,18 @@ impl MasterKey {
         if !is_same(&tag_of(state, text), tag) {
             return Err(CryptoError::Tag);
         }
-        let reader = OpenReader { cipher: self.counter(&nonce), text };
-        Ok(BufReader::with_capacity(PIECE_BYTES, reader))
+        Ok(BufReader::with_capacity(PIECE_BYTES, self.decrypting(nonce, text)))
+    }
+
+    /// Decrypts what comes behind a unit's nonce, up to its tag. For units whose tag was found to
+    /// fit: see [`MasterKey::seal_check`].
+    pub(crate) fn decrypting<'a, R: Read + 'a>(&'a self, nonce: Nonce, text: R) -> impl Read + 'a {
+        OpenReader { cipher: self.counter(&nonce), text }
+    }
+
+    /// Starts looking whether a unit too large to be held fits its seal.
+    pub(crate) fn seal_check(&self, nonce: &Nonce) -> SealCheck {
+        SealCheck(Tagger::new(self.one_time_key(nonce)))
     }
 
     fn one_time_key(&self, nonce: &Nonce) -> [u8; 32] {
@@ -218,16 +228,31 @@ impl std::fmt::Debug for MasterKey {
 type Counter<'a> = ctr::Ctr128BE<&'a Aes256>;
 
 /// Decrypts what is read.
-struct OpenReader<'a> {
+struct OpenReader<'a, R> {
     cipher: Counter<'a>,
-    text: &'a [u8],
+    text: R,
 }
 
-impl Read for OpenReader<'_> {
+impl<R: Read> Read for OpenReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.text.read(buffer)?;
         self.cipher.apply_keystream(&mut buffer[..bytes]);
         Ok(bytes)
+    }
+}
+
+/// A sealed unit that is looked at piece by piece, still encrypted.
+pub(crate) struct SealCheck(Tagger);
+
+impl SealCheck {
+    /// The next bytes behind the nonce and before the tag.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Whether the tag is that of all that was seen.
+    pub(crate) fn finish(self, tag: &[u8; TAG_BYTES]) -> Result<(), CryptoError> {
+        if is_same(&self.0.finish(), tag) { Ok(()) } else { Err(CryptoError::Tag) }
     }
 }
 

@@ -24,6 +24,9 @@ const ENTRY_COMPRESSED_BYTES: usize = ENTRY_BYTES + 4;
 pub const TAIL_BYTES: u32 = (15 * ENTRY_COMPRESSED_BYTES + OVERHEAD_BYTES + LENGTH_BYTES) as u32;
 /// The size packs are filled up to: 16 MiB.
 pub const PACK_BYTES_TARGET: u32 = 16 << 20;
+/// The number of blobs packs are filled up to: whoever writes a pack or reads its header holds what
+/// lies in it, which for packs of tiny blobs would be more than the pack.
+pub const PACK_BLOBS_TARGET: usize = 32_768;
 
 /// Why a file is not a sound pack.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,6 +118,7 @@ impl PackBuilder {
     pub fn has_room_for(&self, other: &Self) -> bool {
         let entries = (self.blobs.len() + other.blobs.len()) as u64 * ENTRY_COMPRESSED_BYTES as u64;
         u64::from(self.bytes) + u64::from(other.bytes) <= u64::from(PACK_BYTES_TARGET)
+            && self.blobs.len() + other.blobs.len() <= PACK_BLOBS_TARGET
             && entries + OVERHEAD_BYTES as u64 <= u64::from(HEADER_BYTES_MAX)
     }
 
@@ -123,11 +127,9 @@ impl PackBuilder {
         self.bytes
     }
 
-    /// Whether it is time to finish it: it has the size packs are filled up to, or its header has
-    /// no room for one more blob, as with hundreds of thousands of tiny ones.
+    /// Whether it is time to finish it: it has the size packs are filled up to, or as many blobs.
     pub fn is_full(&self) -> bool {
-        let header_bytes = self.header_bytes + ENTRY_COMPRESSED_BYTES as u32;
-        self.bytes >= PACK_BYTES_TARGET || header_bytes > HEADER_BYTES_MAX
+        self.bytes >= PACK_BYTES_TARGET || self.blobs.len() >= PACK_BLOBS_TARGET
     }
 
     /// The blobs so far.
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_of_tiny_blobs_is_full_when_its_header_is_and_is_read_back() {
+    fn a_pack_of_tiny_blobs_is_full_early_and_can_be_read_back_also_when_its_header_is() {
         let mut builder = PackBuilder::new(BlobKind::Data);
         let length = OVERHEAD_BYTES as u32;
         let tiny =
@@ -343,6 +345,12 @@ mod tests {
         while !builder.is_full() {
             builder.add(tiny).unwrap();
         }
+        assert_eq!(builder.blobs().len(), PACK_BLOBS_TARGET);
+        let mut other = PackBuilder::new(BlobKind::Data);
+        other.add(tiny).unwrap();
+        assert!(!builder.has_room_for(&other) && other.has_room_for(&other.clone()));
+        // As other programs make them.
+        while builder.add(tiny).is_ok() {}
         assert_eq!(builder.add(tiny), Err(PackError::Full));
         assert!(builder.bytes() < PACK_BYTES_TARGET);
         let mut tail = Vec::new();

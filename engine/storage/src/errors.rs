@@ -115,6 +115,35 @@ pub enum StorageError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The SSH server does not let us log in.
+    #[error("the server of {location} does not let us log in")]
+    LoginRefused {
+        /// The destination.
+        location: String,
+        /// What `ssh` said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The SSH server's key is not known here, or another than it was.
+    #[error("the server of {location} has a host key that is not known here")]
+    HostUnknown {
+        /// The destination.
+        location: String,
+        /// What `ssh` said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The program that makes the line cannot be started.
+    #[error("the program {program}, which leads to {location}, cannot be started")]
+    ProgramMissing {
+        /// The destination.
+        location: String,
+        /// Its path, or its name.
+        program: String,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
     /// The service wants an access key, and was given none.
     #[error("no access key was given for {location}")]
     KeyMissing {
@@ -249,6 +278,9 @@ impl StorageError {
             | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Untrusted { .. }
+            | Self::LoginRefused { .. }
+            | Self::HostUnknown { .. }
+            | Self::ProgramMissing { .. }
             | Self::KeyMissing { .. }
             | Self::KeyRefused { .. }
             | Self::BucketMissing { .. }
@@ -271,7 +303,8 @@ impl StorageError {
 
     /// What the owner can do.
     pub fn remedy(&self) -> &'static str {
-        self.remedy_at_a_service().unwrap_or_else(|| self.usual_remedy())
+        let special = self.remedy_at_a_service().or_else(|| self.remedy_over_ssh());
+        special.unwrap_or_else(|| self.usual_remedy())
     }
 
     fn usual_remedy(&self) -> &'static str {
@@ -325,6 +358,25 @@ impl StorageError {
                  or the network, and have the disk checked."
             }
         }
+    }
+
+    /// For what only `ssh` says.
+    fn remedy_over_ssh(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::LoginRefused { .. } => {
+                "See that `ssh` gets there without asking for anything, as the user the backup \
+                 runs as: make a key with `ssh-keygen` (no passphrase), and add its public part to \
+                 `.ssh/authorized_keys` on the server."
+            }
+            Self::HostUnknown { .. } => {
+                "Log in there once by hand with `ssh`, as the user the backup runs as, and compare \
+                 the key it shows. If the key was another before, ask whoever runs the server why."
+            }
+            Self::ProgramMissing { .. } => {
+                "Install OpenSSH's client, or see that `ssh` is in a folder that PATH names."
+            }
+            _ => return None,
+        })
     }
 
     /// For what only a service of buckets says, and what only a lie shows.

@@ -31,11 +31,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// Temporary files start with this. restic's readers pass over what is no id.
-const TEMPORARY: &str = "tmp-";
-
 /// Older temporary files were left by a power cut or a kill.
-const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// File systems of this box alone, whose listings show what was written. On a share of another box
 /// (NFS, SMB, what FUSE brings) this box may remember an older listing.
@@ -71,7 +68,8 @@ impl Folder {
         for entry in
             folders.into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten()
         {
-            let is_ours = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
+            let is_ours =
+                entry.file_name().as_encoded_bytes().starts_with(crate::name::TEMPORARY.as_bytes());
             let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
             if is_ours && age().is_some_and(|age| age > TEMPORARY_AGE_MAX) {
                 let _ = fs::remove_file(entry.path());
@@ -333,7 +331,7 @@ impl Temporary {
         if place.identity.get().is_none() {
             place.seen()?;
         }
-        let path = folder.join(format!("{TEMPORARY}{}", random_text(place)?));
+        let path = folder.join(temporary_name(place)?);
         let open = || {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true).mode(0o600).open(&path)
@@ -429,18 +427,16 @@ fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-fn is_data_folder(name: &std::ffi::OsStr) -> bool {
+/// Whether packs are kept in a folder of this name: two hexadecimal digits.
+pub(crate) fn is_data_folder(name: &std::ffi::OsStr) -> bool {
     let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let name = name.as_encoded_bytes();
     name.len() == 2 && name.iter().all(is_digit)
 }
 
-fn random_text(place: &Place) -> Result<String> {
-    let mut bytes = [0; 12];
-    getrandom::fill(&mut bytes).map_err(|cause| {
-        place.error("read", Path::new("/dev/urandom"), io::Error::other(cause.to_string()))
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+fn temporary_name(place: &Place) -> Result<String> {
+    let made = crate::name::temporary();
+    made.map_err(|cause| place.error("read", Path::new("/dev/urandom"), cause))
 }
 
 /// What a disk that was unplugged answers.

@@ -2,7 +2,8 @@
 //!
 //! A [`Storage`] lists, reads, writes and removes whole files by [`Name`], and takes packs as
 //! streams. [`Folder`] is one: a folder with restic's layout, on any file system. [`Rest`] is
-//! another: a server of restic's REST protocol; [`S3`] a bucket of an S3 service. [`Retrying`]
+//! another: a server of restic's REST protocol; [`S3`] a bucket of an S3 service; [`Sftp`] a folder
+//! on a server one can log in to. [`Retrying`]
 //! wraps one and tries again what may work in a moment; [`Throttled`] wraps one and leaves others
 //! room on the line; [`Doubting`] wraps one and looks whether what it confirmed is true. What every
 //! storage must do is written down as a test that runs against each of them, the failing one
@@ -26,6 +27,7 @@ mod name;
 mod rest;
 mod retrying;
 mod s3;
+mod sftp;
 mod spool;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -41,6 +43,7 @@ pub use name::Name;
 pub use rest::{Address, AddressError, Rest};
 pub use retrying::{Persistence, Retrying};
 pub use s3::{AccessKey, S3, S3Address};
+pub use sftp::{Sftp, SftpAddress, SftpAddressError, SshProgram};
 pub use throttled::{Rates, Throttled};
 
 use engine_repository::{FileKind, Id};

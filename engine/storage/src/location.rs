@@ -1,8 +1,8 @@
 //! How an owner writes where a repository is.
 
 use crate::{
-    AccessKey, Address, Folder, Patience, Persistence, Rates, Rest, Retrying, S3, S3Address,
-    Storage, SystemClock, Throttled,
+    AccessKey, Address, Folder, Patience, Persistence, Rates, Rest, Retrying, S3, S3Address, Sftp,
+    SftpAddress, SshProgram, Storage, SystemClock, Throttled,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ pub struct Way {
     pub rates: Rates,
     /// What opens a bucket, where the destination is one.
     pub access_key: Option<AccessKey>,
+    /// What makes the line, where the destination is a server to log in to.
+    pub ssh: SshProgram,
     /// Whether to try again for a quarter of an hour what may work in a moment; or to give up soon,
     /// as when somebody waits to see whether a server is there.
     pub is_patient: bool,
@@ -24,7 +26,8 @@ pub struct Way {
 impl Way {
     /// The usual way: as fast as it goes, and patient.
     pub fn over(scratch: PathBuf) -> Self {
-        Self { scratch, rates: Rates::default(), access_key: None, is_patient: true }
+        let (rates, ssh) = (Rates::default(), SshProgram::default());
+        Self { scratch, rates, access_key: None, ssh, is_patient: true }
     }
 
     fn patience(&self) -> Patience {
@@ -50,7 +53,8 @@ impl Way {
 }
 
 /// Opens the storage a location names: `/a/folder`, `a/folder`, `file:///a/folder`,
-/// `rest:https://user:password@host:8000/path` or `s3:https://host/bucket/path`. Packs wait in the
+/// `rest:https://user:password@host:8000/path`, `s3:https://host/bucket/path` or
+/// `sftp:user@host:/path`. Packs wait in the
 /// system's folder for temporary files; see [`open_by`] for another.
 ///
 /// Nothing is touched yet: whether the place exists shows at the first call.
@@ -63,12 +67,15 @@ pub fn open_by(location: &str, way: &Way) -> Result<Arc<dyn Storage>, LocationEr
     named(location, way)
 }
 
-/// A folder, which has no line of its own to pace.
 fn folder(path: &str, way: &Way) -> Arc<dyn Storage> {
-    let folder = Arc::new(Folder::at(Path::new(path)));
+    paced(Arc::new(Folder::at(Path::new(path))), way)
+}
+
+/// For what has no line of its own to pace.
+fn paced(storage: Arc<dyn Storage>, way: &Way) -> Arc<dyn Storage> {
     match way.rates == Rates::default() {
-        true => folder,
-        false => Arc::new(Throttled::around(folder, way.rates)),
+        true => storage,
+        false => Arc::new(Throttled::around(storage, way.rates)),
     }
 }
 
@@ -106,13 +113,23 @@ fn named(location: &str, way: &Way) -> Result<Arc<dyn Storage>, LocationError> {
             Err(reason) => refuse(reason.0),
         };
     }
+    if let Some(address) = location.strip_prefix("sftp:") {
+        return match SftpAddress::parse(address) {
+            Ok(address) => {
+                let sftp = Sftp::at(address, way.ssh.clone(), &way.scratch, way.patience());
+                Ok(paced(way.persistent(sftp), way))
+            }
+            Err(reason) => refuse(reason.0),
+        };
+    }
     let is_scheme = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     };
     match location.split_once(':') {
         Some((scheme, _)) if is_scheme(scheme) => refuse(
-            "only folders, REST servers and buckets exist now, as in `/volume1/backup`, \
-             `rest:https://host:8000/backup` or `s3:https://host/bucket`",
+            "only folders, REST servers, buckets and SSH servers exist now, as in \
+             `/volume1/backup`, `rest:https://host:8000/backup`, `s3:https://host/bucket` or \
+             `sftp:user@host:/backup`",
         ),
         _ => Ok(folder(location, way)),
     }
@@ -146,9 +163,9 @@ pub struct LocationError {
 impl LocationError {
     /// What the owner can do.
     pub fn remedy(&self) -> &'static str {
-        "Name a folder by its absolute path, a server as in `rest:https://host:8000/path`, or a \
-         bucket as in `s3:https://host/bucket/path`; a folder whose name holds a colon is \
-         written with `./` or `file://` in front."
+        "Name a folder by its absolute path, a server as in `rest:https://host:8000/path` or \
+         `sftp:user@host:/path`, or a bucket as in `s3:https://host/bucket/path`; a folder whose \
+         name holds a colon is written with `./` or `file://` in front."
     }
 }
 
@@ -165,9 +182,9 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_yet_is_refused_with_a_sentence_that_says_what_does() {
-        for text in ["azure:bucket:/", "sftp:user@host:/x", "b2:x", "rclone:x:y"] {
+        for text in ["azure:bucket:/", "gs:bucket:/", "b2:x", "rclone:x:y"] {
             let message = open(text).err().unwrap().to_string();
-            assert!(message.contains("only folders, REST servers and buckets"), "{message}");
+            assert!(message.contains("only folders, REST servers, buckets"), "{message}");
         }
         for text in ["", "file://host/path", "a\0b", "rest:", "rest:host/", "rest:ftp://host/"] {
             assert!(open(text).is_err(), "{text:?}");
@@ -185,6 +202,7 @@ mod tests {
             "rest:http://me:a/secret@host/",
             "rest:http://me:%secret@host/",
             "s3:https://me:secret@host/bucket",
+            "sftp://me:secret@host/path",
         ] {
             let message = open(text).err().unwrap().to_string();
             assert!(!message.contains("secret"), "{message}");

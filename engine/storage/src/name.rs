@@ -2,6 +2,7 @@
 
 use engine_repository::{FileKind, Id};
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 /// One file of a repository.
@@ -32,4 +33,15 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.kind.path(&self.id))
     }
+}
+
+/// Names of files that are being written begin with this; readers, restic's too, pass over them.
+pub(crate) const TEMPORARY: &str = "tmp-";
+
+/// A name nobody else has for a file that is being written.
+pub(crate) fn temporary() -> io::Result<String> {
+    let mut chance = [0; 12];
+    getrandom::fill(&mut chance).map_err(|cause| io::Error::other(cause.to_string()))?;
+    let text: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("{TEMPORARY}{text}"))
 }

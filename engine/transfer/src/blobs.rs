@@ -1,23 +1,26 @@
 //! Reading blobs and trees out of packs.
 
+use crate::cache::failed;
 use crate::errors::Cause;
 use crate::index::{Index, Location};
+use crate::large;
 use crate::repository::damaged;
+use crate::spool::Spool;
 use crate::{Repository, Result, TransferError};
+use engine_repository::blob::BlobError;
+use engine_repository::json::JsonError;
 use engine_repository::tree::TreeError;
 use engine_repository::{BlobKind, BlobOpener, FileKind, Id, Node, TreeReader};
 use engine_storage::Name;
-use std::io::Cursor;
+use std::io::{Cursor, Read};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// No blob is held whole that is larger: 512 MiB. restic's chunks have 8 MiB at most; a tree of a
-/// folder with a million files has some 300.
+/// No piece of a file is restored or dumped that is larger: 512 MiB. restic's chunks have 8 MiB at
+/// most.
 pub(crate) const BLOB_BYTES_MAX: usize = 512 << 20;
 
-/// A tree of more JSON than this is read node by node as it is decompressed.
-const TREE_HELD_BYTES_MAX: u32 = 4 << 20;
-
-/// How many nodes of such a tree are read ahead.
+/// How many nodes of a large tree are read ahead.
 const NODES_AHEAD: usize = 256;
 
 /// What such a tree takes beside its sealed bytes: nodes read ahead, and the decompressor's window.
@@ -55,7 +58,7 @@ impl<'a> Fetcher<'a> {
     /// The nodes of the tree that lies there, one by one.
     pub(crate) fn tree_at(&mut self, location: &Location) -> Result<TreeNodes> {
         let blob = &location.packed.blob;
-        if blob.plaintext_bytes() > TREE_HELD_BYTES_MAX {
+        if blob.plaintext_bytes() as usize > self.repository.tree_held_bytes_max() {
             return large_tree(self.repository, *location);
         }
         read_sealed(self.repository, location, &mut self.sealed)?;
@@ -94,27 +97,77 @@ fn read_sealed(repository: &Repository, location: &Location, out: &mut Vec<u8>) 
     Ok(())
 }
 
+/// The sealed bytes of a large tree.
+enum Sealed {
+    Held(Vec<u8>),
+    Spooled(Spool),
+}
+
 /// A thread of its own decompresses a large tree, because what it holds refers to what it reads.
 /// It ends when the nodes are no longer wanted.
 fn large_tree(repository: &Repository, location: Location) -> Result<TreeNodes> {
-    let mut sealed = Vec::new();
-    read_sealed(repository, &location, &mut sealed)?;
-    let held_bytes = sealed.len() + LARGE_TREE_BYTES;
-    let mut opener = BlobOpener::new(repository.key().clone(), BLOB_BYTES_MAX);
-    let (sender, nodes) = sync_channel(NODES_AHEAD);
-    std::thread::spawn(move || {
-        let opened = opener.open_stream(&location.packed.blob, &mut sealed);
-        let reader = match opened {
-            Ok(reader) => reader,
-            Err(cause) => return drop(sender.send(Err(Cause::from(cause)))),
-        };
-        for node in TreeReader::new(reader) {
-            if sender.send(node.map_err(Cause::from)).is_err() {
-                return;
-            }
+    let blob = location.packed.blob;
+    let (sealed, held_bytes) = match blob.length as usize > repository.tree_held_bytes_max() {
+        true => (Sealed::Spooled(large::fetch(repository, &location)?), 0),
+        false => {
+            let mut sealed = Vec::new();
+            read_sealed(repository, &location, &mut sealed)?;
+            let held_bytes = sealed.len();
+            (Sealed::Held(sealed), held_bytes)
         }
-    });
+    };
+    let mut opener = BlobOpener::new(repository.key().clone(), 0);
+    let (sender, nodes) = sync_channel(NODES_AHEAD);
+    let mut give = move |node| sender.send(node).is_ok();
+    let reading = move || match sealed {
+        Sealed::Held(mut sealed) => {
+            give_nodes(opener.open_stream(&blob, &mut sealed), &mut give);
+        }
+        Sealed::Spooled(spool) => give_nodes(opener.open_from(&blob, spool.reader()), &mut give),
+    };
+    let thread = std::thread::Builder::new().spawn(reading);
+    thread.map_err(|cause| TransferError::Thread { cause })?;
+    let held_bytes = held_bytes + LARGE_TREE_BYTES;
     Ok(TreeNodes { pack: location.pack, source: Source::Streamed(nodes), held_bytes })
+}
+
+/// Why a node of a large tree did not come.
+type NodeResult = std::result::Result<Node, TreeCause>;
+
+enum TreeCause {
+    /// The tree.
+    Damaged(Cause),
+    /// The file that holds it on this computer.
+    Unread(std::io::Error),
+}
+
+fn give_nodes(
+    opened: std::result::Result<impl Read, BlobError>,
+    give: &mut dyn FnMut(NodeResult) -> bool,
+) {
+    let reader = match opened {
+        Ok(reader) => reader,
+        Err(BlobError::Read { cause, .. }) => {
+            give(Err(TreeCause::Unread(cause)));
+            return;
+        }
+        Err(cause) => {
+            give(Err(TreeCause::Damaged(cause.into())));
+            return;
+        }
+    };
+    for node in TreeReader::new(reader) {
+        let node = node.map_err(|cause| match cause {
+            // Only the system numbers its errors.
+            TreeError::Json(JsonError::Read(cause)) if cause.raw_os_error().is_some() => {
+                TreeCause::Unread(cause)
+            }
+            cause => TreeCause::Damaged(cause.into()),
+        });
+        if !give(node) {
+            return;
+        }
+    }
 }
 
 /// The nodes of a tree. An error among them means that those before it are not to be believed
@@ -134,7 +187,7 @@ impl TreeNodes {
 
 enum Source {
     Held(TreeReader<Cursor<Vec<u8>>>),
-    Streamed(Receiver<std::result::Result<Node, Cause>>),
+    Streamed(Receiver<NodeResult>),
 }
 
 impl Iterator for TreeNodes {
@@ -142,10 +195,16 @@ impl Iterator for TreeNodes {
 
     fn next(&mut self) -> Option<Result<Node>> {
         let node = match &mut self.source {
-            Source::Held(reader) => reader.next()?.map_err(|cause: TreeError| Cause::from(cause)),
+            Source::Held(reader) => {
+                reader.next()?.map_err(|cause| TreeCause::Damaged(cause.into()))
+            }
             Source::Streamed(nodes) => nodes.recv().ok()?,
         };
-        let name = Name::of(FileKind::Pack, self.pack);
-        Some(node.map_err(|cause| damaged(name, cause)))
+        Some(node.map_err(|cause| match cause {
+            TreeCause::Damaged(cause) => damaged(Name::of(FileKind::Pack, self.pack), cause),
+            TreeCause::Unread(cause) => {
+                failed("read a temporary file", Path::new("of a tree"), cause)
+            }
+        }))
     }
 }

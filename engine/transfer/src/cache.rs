@@ -38,6 +38,11 @@ impl Cache {
         Ok(Some(folder))
     }
 
+    /// Where files without names are.
+    pub(crate) fn scratch_folder(&self) -> &Path {
+        &self.scratch
+    }
+
     /// A file without a name, which is gone when it is closed, whatever happens.
     pub(crate) fn scratch_file(&self) -> Result<File> {
         make(&self.scratch)

@@ -5,6 +5,8 @@
 //! [`restore`] and [`check`] are pipelines of a few threads; every queue between them is bounded,
 //! and the bytes in all buffers together by the memory plan. They tell what happens as [`Event`]s
 //! and can be stopped by a [`Cancel`] within a second, at any point, leaving the repository sound.
+//! A folder of a million files is one blob: it passes through temporary files, never through memory
+//! as a whole.
 //!
 //! **Invariant:** packs are written before the index that names them, the index before the
 //! snapshot that needs it; so whatever happens in between, no snapshot lacks data. What is restored
@@ -32,7 +34,9 @@ mod forget;
 mod id_set;
 mod index;
 mod keys;
+mod large;
 mod locks;
+mod names;
 mod open_packs;
 mod patience;
 mod posix;
@@ -43,11 +47,13 @@ mod repository;
 mod restore;
 pub mod retention;
 mod sorter;
+mod spool;
 mod stats;
 mod store;
 mod tag;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tree_buffer;
 mod tree_walk;
 
 pub use backup::{

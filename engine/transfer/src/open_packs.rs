@@ -15,6 +15,7 @@ use crate::{Repository, Result};
 use engine_repository::pack::{PACK_BYTES_TARGET, PackBuilder};
 use engine_repository::{BlobKind, FileKind, Hasher, Id, PackedBlob, SealedBlob};
 use engine_storage::{Name, PackFile};
+use std::io::{self, Read, Seek, SeekFrom};
 
 /// Packs of one kind that are open at the same time.
 const OPEN_MAX: usize = 2;
@@ -29,6 +30,13 @@ pub(crate) struct Filled {
     pub(crate) id: Id,
     pub(crate) bytes: u64,
     pub(crate) blobs: Vec<PackedBlob>,
+}
+
+impl Filled {
+    /// Bytes its blobs take, without its header.
+    pub(crate) fn bytes_of_blobs(&self) -> u64 {
+        self.blobs.iter().map(|packed| u64::from(packed.blob.length)).sum()
+    }
 }
 
 /// A pack that is being filled. It is written to the destination while it grows, so it takes no
@@ -122,6 +130,54 @@ impl OpenPacks {
         let place = usize::from(byte >> (self.chance_used % 8)) % OPEN_MAX;
         self.chance_used += 1;
         Ok(place)
+    }
+}
+
+/// A pack that gets one blob, which is too large to wait for others.
+pub(crate) struct LonePack(Open);
+
+impl LonePack {
+    /// An empty one.
+    pub(crate) fn begin(repository: &Repository, kind: BlobKind) -> Result<Self> {
+        Open::begin(repository, kind).map(Self)
+    }
+
+    /// Takes the next bytes of the sealed blob.
+    pub(crate) fn append(&mut self, sealed: &[u8]) -> Result<()> {
+        self.0.append(sealed)
+    }
+
+    /// Reads again what was taken.
+    pub(crate) fn reader(&mut self) -> PackReader<'_> {
+        PackReader { file: self.0.file.as_mut(), at: 0 }
+    }
+
+    /// Ends the pack: all that was taken is this blob.
+    pub(crate) fn close(mut self, repository: &Repository, blob: SealedBlob) -> Result<Filled> {
+        self.0.builder.add(blob).map_err(|cause| unwritable("a pack", cause))?;
+        self.0.close(repository)
+    }
+}
+
+/// Reads a pack that is not stored yet. Its errors are those of what stores it.
+pub(crate) struct PackReader<'a> {
+    file: &'a mut dyn PackFile,
+    at: u64,
+}
+
+impl Read for PackReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_back(self.at, buffer).map_err(io::Error::other)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for PackReader<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let SeekFrom::Start(at) = to else { return Err(io::ErrorKind::Unsupported.into()) };
+        self.at = at;
+        Ok(at)
     }
 }
 

@@ -106,9 +106,6 @@ impl Stat {
     }
 }
 
-/// After so many names of a large folder it is asked whether more are wanted.
-const NAMES_UNASKED_MAX: usize = 1024;
-
 /// An open folder.
 #[derive(Debug)]
 pub(crate) struct Folder(OwnedFd);
@@ -194,24 +191,6 @@ impl Folder {
         Ok(nix::fcntl::readlinkat(&self.0, name)?)
     }
 
-    /// All names in the folder but `.` and `..`, sorted by their bytes.
-    pub(crate) fn names(&self) -> io::Result<Names> {
-        self.names_unless(&|| false)
-    }
-
-    /// The same; [`io::ErrorKind::Interrupted`] as soon as it is to end.
-    pub(crate) fn names_unless(&self, is_stopped: &dyn Fn() -> bool) -> io::Result<Names> {
-        let mut names = Names::default();
-        self.each_name(&mut |name| {
-            if names.len() % NAMES_UNASKED_MAX == 0 && is_stopped() {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            names.push(name)
-        })?;
-        names.sort();
-        Ok(names)
-    }
-
     /// Shows each name in the folder but `.` and `..`, in any order.
     pub(crate) fn each_name(
         &self,
@@ -233,51 +212,6 @@ impl Folder {
 impl AsFd for Folder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// The names in a folder, in one piece of memory: a million of them are some tens of MB less than
-/// as strings of their own.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    /// Each name, with the NUL that ends it.
-    bytes: Vec<u8>,
-    /// Where each name starts.
-    starts: Vec<u32>,
-}
-
-impl Names {
-    pub(crate) fn push(&mut self, name: &CStr) -> io::Result<()> {
-        let start = u32::try_from(self.bytes.len())
-            .map_err(|_| io::Error::other("a folder with more than 4 GiB of names"))?;
-        self.starts.push(start);
-        self.bytes.extend_from_slice(name.to_bytes_with_nul());
-        Ok(())
-    }
-
-    fn sort(&mut self) {
-        // Names differ before the shorter one's NUL is passed, and nothing is less than NUL; so
-        // what follows them need not be cut off.
-        let bytes = &self.bytes;
-        let rest = |start: u32| bytes.get(start as usize..);
-        self.starts.sort_unstable_by(|one, other| rest(*one).cmp(&rest(*other)));
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.starts.len()
-    }
-
-    /// The place of a name, once they are sorted.
-    pub(crate) fn place(&self, name: &CStr) -> Option<usize> {
-        let bytes = &self.bytes;
-        let at = |start: u32| bytes[start as usize..].split(|byte| *byte == 0).next();
-        self.starts.binary_search_by(|start| at(*start).cmp(&Some(name.to_bytes()))).ok()
-    }
-
-    /// The name at a place.
-    pub(crate) fn get(&self, place: usize) -> Option<&CStr> {
-        let start = *self.starts.get(place)? as usize;
-        CStr::from_bytes_until_nul(self.bytes.get(start..)?).ok()
     }
 }
 
@@ -314,37 +248,6 @@ pub(crate) fn joined(folder: &Path, name: &CStr) -> std::path::PathBuf {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
-
-    #[test]
-    fn names_come_sorted_by_their_bytes_whatever_they_are() {
-        let folder = tempfile::tempdir().unwrap();
-        let names: [&[u8]; 6] = [b"a\nb", b"a", b"\xff\xfe", b"B", "é".as_bytes(), b"a b"];
-        for name in names {
-            std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(name)), b"").unwrap();
-        }
-        let found = Folder::at(folder.path()).unwrap().names().unwrap();
-        let found: Vec<_> =
-            (0..found.len()).map(|at| found.get(at).unwrap().to_bytes().to_vec()).collect();
-        let mut expected: Vec<_> = names.iter().map(|name| name.to_vec()).collect();
-        expected.sort();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_huge_folder_is_not_listed_to_its_end_when_nobody_waits_for_it() {
-        let folder = tempfile::tempdir().unwrap();
-        for number in 0..3 * NAMES_UNASKED_MAX {
-            std::fs::write(folder.path().join(number.to_string()), b"").unwrap();
-        }
-        let asked = std::cell::Cell::new(0);
-        let is_stopped = || {
-            asked.set(asked.get() + 1);
-            asked.get() == 2
-        };
-        let ended = Folder::at(folder.path()).unwrap().names_unless(&is_stopped);
-        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::Interrupted);
-        assert_eq!(asked.get(), 2);
-    }
 
     #[test]
     fn links_are_seen_and_never_followed() {

@@ -6,12 +6,15 @@ use crate::locks::{Clocks, box_clocks};
 use crate::patience::Patience;
 use crate::{Cancel, Result, TransferError};
 use engine_contract::memory::MemoryPlan;
+use engine_repository::chunker::CHUNK_BYTES_MAX;
 use engine_repository::compress::{Compression, Effort};
 use engine_repository::config::{ConfigError, Version};
+use engine_repository::crypto::OVERHEAD_BYTES;
 use engine_repository::key_file::{KEY_FILE_BYTES_MAX, KeyError, SALT_BYTES};
 use engine_repository::unpacked;
 use engine_repository::{
-    Chunker, Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce, Polynomial, Time,
+    BlobKind, Chunker, Config, FileKind, Id, KdfCost, KeyFile, KeyMaker, MasterKey, Nonce,
+    Polynomial, SealedBlob, Time,
 };
 use engine_storage::{Doubting, Name, Storage, StorageError, list_all};
 use std::path::Path;
@@ -26,6 +29,13 @@ const CONFIG_BYTES_MAX: u64 = 64 << 10;
 
 /// A repository with more passwords is not believed in.
 const KEYS_MAX: usize = 100;
+
+/// A tree of more JSON than this goes through a temporary file: 4 MiB, some ten thousand files.
+const TREE_HELD_BYTES_MAX: usize = 4 << 20;
+
+/// No piece of a file that restic or we cut is larger when sealed: 8 MiB and the seal. What another
+/// program cut is moved through a temporary file beyond that.
+pub(crate) const DATA_HELD_BYTES_MAX: usize = CHUNK_BYTES_MAX + OVERHEAD_BYTES;
 
 /// Who works in the repository, for locks and keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +86,7 @@ struct Inner {
     cache: Cache,
     patience: Patience,
     clocks: Arc<dyn Clocks>,
+    tree_held_bytes_max: usize,
 }
 
 impl Repository {
@@ -144,6 +155,7 @@ impl Repository {
             cache: Cache::none(),
             patience: Patience::default(),
             clocks: box_clocks(),
+            tree_held_bytes_max: TREE_HELD_BYTES_MAX,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -184,6 +196,26 @@ impl Repository {
     #[cfg(test)]
     pub(crate) fn with_clocks(self, clocks: Arc<dyn Clocks>) -> Self {
         Self(Arc::new(Inner { clocks, ..Inner::clone(&self.0) }))
+    }
+
+    /// The same repository, which holds less of a tree: small folders go the way of large ones.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn holding_of_trees(self, bytes_max: usize) -> Self {
+        Self(Arc::new(Inner { tree_held_bytes_max: bytes_max, ..Inner::clone(&self.0) }))
+    }
+
+    /// So much of a tree is held; what is larger goes through a temporary file.
+    pub(crate) fn tree_held_bytes_max(&self) -> usize {
+        self.0.tree_held_bytes_max
+    }
+
+    /// Whether a blob is too large to be held as a whole, sealed or opened.
+    pub(crate) fn is_large(&self, blob: &SealedBlob) -> bool {
+        let bytes_max = match blob.kind {
+            BlobKind::Data => DATA_HELD_BYTES_MAX,
+            BlobKind::Tree => self.0.tree_held_bytes_max,
+        };
+        blob.length.max(blob.plaintext_bytes()) as usize > bytes_max
     }
 
     /// The repository's id, by which a destination is known wherever it is connected.

@@ -6,9 +6,11 @@
 
 use crate::careful::CarefulSealer;
 use crate::index::each_entry_of;
+use crate::large;
 use crate::locks::HeldLock;
 use crate::open_packs::{Filled, OpenPacks};
 use crate::repository::{damaged, nonce, unwritable};
+use crate::tree_buffer::WrittenTree;
 use crate::{Repository, Result, TransferError};
 use engine_repository::index::INDEX_BLOBS_MAX;
 use engine_repository::{BlobKind, FileKind, Id, IndexWriter, PackedBlob, SealedBlob};
@@ -64,9 +66,27 @@ impl<'a> Store<'a> {
         Ok(id)
     }
 
+    /// Takes a tree.
+    pub(crate) fn add_tree(&mut self, tree: &WrittenTree) -> Result<()> {
+        match tree {
+            WrittenTree::Held(_, json) => self.add(BlobKind::Tree, json).map(drop),
+            WrittenTree::Spooled(id, json) => {
+                let pack = large::seal_tree(self.repository, id, json)?;
+                self.add_pack(pack)
+            }
+        }
+    }
+
     /// Takes a blob that is sealed under this repository's key.
     pub(crate) fn add_sealed(&mut self, blob: &SealedBlob, sealed: &[u8]) -> Result<()> {
-        let Some(full) = self.open.add(self.repository, *blob, sealed)? else { return Ok(()) };
+        match self.open.add(self.repository, *blob, sealed)? {
+            Some(full) => self.add_pack(full),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a pack that is full.
+    pub(crate) fn add_pack(&mut self, full: Filled) -> Result<()> {
         self.settle(full)?;
         if self.blobs_waiting >= INDEX_BLOBS_MAX || self.indexed.elapsed() >= INDEX_AGE_MAX {
             self.write_index()?;

@@ -1,4 +1,5 @@
-//! For benchmarks: the blob index without a backup around it.
+//! For tests and benchmarks: the blob index without a backup around it; folders of a few files that
+//! go the way of large ones.
 
 use crate::index::Index;
 use crate::repository::{nonce, unwritable};
@@ -39,6 +40,12 @@ impl BlobIndex {
     pub fn held_bytes(&self) -> usize {
         self.0.held_bytes()
     }
+}
+
+/// The repository, which holds no more of a tree than so many bytes: folders with more go through
+/// temporary files, as those of a hundred thousand files do otherwise.
+pub fn holding_of_trees(repository: Repository, bytes_max: usize) -> Repository {
+    repository.holding_of_trees(bytes_max)
 }
 
 /// Stores an index file that names these packs, which nobody wrote.

@@ -171,6 +171,17 @@ pub enum UpdateAction {
         #[command(flatten)]
         place: Place,
     },
+    /// Install this version and no other, until that is ended
+    Pin {
+        /// Which one
+        #[arg(required_unless_present = "off")]
+        version: Option<String>,
+        /// End it: the newest again
+        #[arg(long, conflicts_with = "version")]
+        off: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Never install this version by itself
     Refuse {
         version: String,
@@ -235,6 +246,7 @@ impl Command {
                 | UpdateAction::Install { place, .. }
                 | UpdateAction::Show { place, .. }
                 | UpdateAction::Hold { place, .. }
+                | UpdateAction::Pin { place, .. }
                 | UpdateAction::Refuse { place, .. }
                 | UpdateAction::Allow { place, .. }
                 | UpdateAction::RollBack { place, .. } => place,

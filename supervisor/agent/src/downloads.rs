@@ -8,12 +8,13 @@
 
 use crate::installation::Installation;
 use crate::problem::{Problem, Result};
+use crate::room;
 use crate::update::block_on;
 use nix::fcntl::OFlag;
 use serde::Deserialize;
+use spk::extract::Limits;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
 use supervisor_dsm::{Folder, tree};
 use supervisor_fetch::{FetchError, fetch_anywhere};
 use supervisor_trust::{FileHash, TargetCheck, TargetFile};
@@ -186,6 +187,7 @@ impl Download {
 
     fn fetch(&self, payload: &Folder, part: &str, file: &TargetFile) -> Result<()> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND;
+        room::must_be_for(&self.file, self.bytes, payload)?;
         let mut last = None;
         for url in self.urls.iter().flat_map(|url| std::iter::repeat_n(url, TRIES_MAX)) {
             let mut kept = payload.open_file(part, flags, 0o600)?;
@@ -234,11 +236,12 @@ impl Download {
         }
         tree::delete(&folder, last)?;
         let into = folder.inner_or_make(last, 0o755)?;
-        self.unpack_into(&payload.open_file(part, OFlag::O_RDONLY, 0)?, into.path())?;
+        self.unpack_into(&payload.open_file(part, OFlag::O_RDONLY, 0)?, &into)?;
         Ok(payload.remove_file(part)?)
     }
 
-    fn unpack_into(&self, archive: &File, into: &Path) -> Result<()> {
+    /// The packager knows what is in it; only the last of the volume is not for it to take.
+    fn unpack_into(&self, archive: &File, into: &Folder) -> Result<()> {
         use std::io::{Read, Seek, SeekFrom};
         let unreadable = |error| Problem::new(format!("cannot read {}", self.file)).because(error);
         let mut start = Vec::new();
@@ -247,8 +250,11 @@ impl Download {
         reader.seek(SeekFrom::Start(0)).map_err(unreadable)?;
         let is_packed = matches!(start[..], [0x1f, 0x8b] | [0xfd, b'7']);
         let unpacked = match is_packed {
-            true => spk::extract::payload(archive, into),
-            false => spk::extract::package(archive, into),
+            true => {
+                let limits = Limits { room_bytes: room::in_volume_of(into), ..Limits::OF_ANY };
+                spk::extract::payload_within(archive, into.path(), limits)
+            }
+            false => spk::extract::package(archive, into.path()),
         };
         unpacked.map_err(|error| {
             let remedy = error.remedy();

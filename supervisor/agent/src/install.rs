@@ -8,9 +8,11 @@
 use crate::installation::Installation;
 use crate::payloads::{self, Candidate, UpdateRecord};
 use crate::problem::{Problem, Result};
+use crate::room;
 use crate::service;
 use crate::update::{Asked, Found, failed, find};
 use nix::fcntl::OFlag;
+use spk::extract::ExtractError;
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -19,7 +21,7 @@ use std::time::Duration;
 use supervisor_dsm::launch::PROGRAM_FOLDERS;
 use supervisor_dsm::lock::TurnLock;
 use supervisor_dsm::process::wait_until;
-use supervisor_dsm::{Folder, tree};
+use supervisor_dsm::{DsmError, Folder, tree};
 use supervisor_fetch::{FetchError, Source};
 use supervisor_lifecycle::update::{Event, Phase};
 use supervisor_trust::{TargetFile, compare_versions};
@@ -63,6 +65,17 @@ pub fn install(installation: &Installation, asked: &Asked, automatic: bool) -> R
         return Ok("updates are on hold".to_owned());
     }
     let asked = asked.or_as_before(&record);
+    let running = payloads::running_version(installation);
+    if let (Some(pin), Some(running)) = (&record.pin, &running)
+        && compare_versions(pin, running).is_eq()
+    {
+        let told = format!("{running} runs, and is pinned: no other is installed");
+        // What was named is remembered for the day on which the pin is taken out.
+        record.depot = asked.depot;
+        record.channel = Some(asked.channel);
+        record.write(installation)?;
+        return Ok(told);
+    }
     let found = find(installation, &asked)?;
     record.depot.clone_from(&asked.depot);
     record.channel = Some(asked.channel.clone());
@@ -70,6 +83,10 @@ pub fn install(installation: &Installation, asked: &Asked, automatic: bool) -> R
         return Ok(nothing);
     }
     loop {
+        // An owner who thinks better of it while it is fetched is heard, too.
+        if automatic && UpdateRecord::read(installation).hold {
+            return Ok("updates are on hold".to_owned());
+        }
         match record.progress().phase {
             Phase::Fetching => fetch(installation, &mut record, &asked, &found)?,
             Phase::Fetched => unpack(installation, &mut record)?,
@@ -101,11 +118,14 @@ fn choose(
     let version = &found.version;
     let is_newer =
         running.as_deref().is_none_or(|running| compare_versions(version, running).is_gt());
-    let nothing = match &running {
+    let nothing = match (&running, &record.pin) {
         _ if record.refused.contains(version) => {
             Some(format!("{version} is the newest, and was refused: see update show"))
         }
-        Some(running) if !is_newer => Some(format!("{running} is the newest")),
+        (Some(running), Some(pin)) if !is_newer => {
+            Some(format!("{running} runs, and {pin} is pinned: update roll-back goes back"))
+        }
+        (Some(running), None) if !is_newer => Some(format!("{running} is the newest")),
         _ => None,
     };
     if nothing.is_none() {
@@ -147,6 +167,10 @@ fn fetch(
     let updates = payloads::update_folder(installation)?;
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND;
     let mut kept = updates.open_file(DOWNLOAD, flags, 0o600)?;
+    let kept_bytes = kept.metadata().map_or(0, |meta| meta.len());
+    // Once as it is fetched, and once taken apart.
+    let missing = (candidate.length * 2).saturating_sub(kept_bytes);
+    room::must_be_for("the update's file", missing, &updates)?;
     let mut sink = updates.open_file(DOWNLOAD, flags, 0o600)?;
     let file = TargetFile { length: candidate.length, hash: found.hash, custom: None };
     let depot = asked.depot.as_deref().unwrap_or_default().trim_end_matches('/');
@@ -178,33 +202,16 @@ fn unpack(installation: &Installation, record: &mut UpdateRecord) -> Result<()> 
     let candidate = candidate(record)?;
     let updates = payloads::update_folder(installation)?;
     let slots = payloads::slots(installation)?;
-    tree::delete(&updates, OUTER)?;
-    tree::delete(&slots, NEW_SLOT)?;
-    let package = updates.open_file(DOWNLOAD, OFlag::O_RDONLY, 0)?;
-    let outer = updates.inner_or_make(OUTER, 0o700)?;
-    let slot = slots.inner_or_make(NEW_SLOT, 0o755)?;
-    let unpacked = spk::extract::package(package, outer.path()).and_then(|()| {
-        let inner = outer.path().join(spk::read::PAYLOAD);
-        let payload = std::fs::File::open(&inner)
-            .map_err(|cause| spk::extract::ExtractError::Write { path: inner, cause })?;
-        spk::extract::payload(payload, slot.path())
-    });
-    match unpacked {
-        Ok(()) => {}
-        Err(error) if is_the_disks_fault(&error) => {
-            let remedy = error.remedy();
-            return Err(Problem::new("the update cannot be unpacked")
-                .because(error)
-                .remedy(remedy));
+    let tidy = || tree::delete(&updates, OUTER).and_then(|()| tree::delete(&slots, NEW_SLOT));
+    tidy()?;
+    let slot = match take_apart(installation, &candidate, &updates, &slots) {
+        Ok(slot) => slot,
+        Err(Refusal::Unfit(why)) => return unfit(installation, record, &why),
+        Err(Refusal::NotItsFault(problem)) => {
+            tidy()?;
+            return Err(problem);
         }
-        Err(error) => return unfit(installation, record, &Problem::new("").because(error).fact()),
-    }
-    if let Err(why) = is_what_was_signed(&outer, &candidate, installation) {
-        return unfit(installation, record, &why);
-    }
-    if let Err(problem) = payloads::description_in(&slot) {
-        return unfit(installation, record, &problem.fact());
-    }
+    };
     tree::sync(&slot)?;
     tree::delete(&slots, &candidate.version)?;
     slots.move_to(OsStr::new(NEW_SLOT), &slots, OsStr::new(&candidate.version))?;
@@ -215,24 +222,83 @@ fn unpack(installation: &Installation, record: &mut UpdateRecord) -> Result<()> 
     Ok(tree::delete(&updates, OUTER)?)
 }
 
-/// A full disk is not the package's fault. One whose names are in each other's way, or that lacks
-/// its payload, is: it will never be any better.
-fn is_the_disks_fault(error: &spk::extract::ExtractError) -> bool {
-    use std::io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory, NotFound};
-    match error {
-        spk::extract::ExtractError::Write { cause, .. } => {
-            !matches!(cause.kind(), AlreadyExists | IsADirectory | NotADirectory | NotFound)
-        }
-        _ => false,
+/// Why a package was not taken apart.
+enum Refusal {
+    /// It is no good, and never will be any better.
+    Unfit(String),
+    /// The disk has no room, or cannot be written.
+    NotItsFault(Problem),
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::NotItsFault(problem)
     }
 }
 
-/// What the package says of itself, in its INFO, must be what the depot signed.
+impl From<DsmError> for Refusal {
+    fn from(error: DsmError) -> Self {
+        Self::NotItsFault(error.into())
+    }
+}
+
+impl Refusal {
+    /// A full disk is not the package's fault. One whose names are in each other's way, or that
+    /// lacks its payload, is.
+    fn of(error: ExtractError) -> Self {
+        use std::io::ErrorKind::{
+            AlreadyExists, InvalidFilename, IsADirectory, NotADirectory, NotFound,
+        };
+        let is_the_disks_fault = match &error {
+            ExtractError::Write { cause, .. } => !matches!(
+                cause.kind(),
+                AlreadyExists | InvalidFilename | IsADirectory | NotADirectory | NotFound
+            ),
+            ExtractError::NoRoom { .. } => true,
+            _ => false,
+        };
+        let remedy = error.remedy();
+        if !is_the_disks_fault {
+            return Self::Unfit(Problem::new("").because(error).fact());
+        }
+        let problem = Problem::new("the update cannot be unpacked").because(error);
+        Self::NotItsFault(problem.remedy(remedy))
+    }
+}
+
+/// Unpacks the package, looks whether it is the one that was signed, and unpacks its payload into a
+/// fresh slot, within what it announced and what the volume has room for.
+fn take_apart(
+    installation: &Installation,
+    candidate: &Candidate,
+    updates: &Folder,
+    slots: &Folder,
+) -> std::result::Result<Folder, Refusal> {
+    let package = updates.open_file(DOWNLOAD, OFlag::O_RDONLY, 0)?;
+    let outer = updates.inner_or_make(OUTER, 0o700)?;
+    let slot = slots.inner_or_make(NEW_SLOT, 0o755)?;
+    room::must_be_for("the update's file", candidate.length, updates)?;
+    spk::extract::package(package, outer.path()).map_err(Refusal::of)?;
+    let inner = outer.path().join(spk::read::PAYLOAD);
+    let payload = std::fs::File::open(&inner)
+        .map_err(|cause| Refusal::of(ExtractError::Write { path: inner, cause }))?;
+    let extractsize =
+        is_what_was_signed(&outer, candidate, installation).map_err(Refusal::Unfit)?;
+    let dsm_major = installation.package.dsm_version().major;
+    let announced = room::announced_bytes(extractsize.as_deref(), dsm_major, candidate.length);
+    room::must_be_for("the update", announced, slots)?;
+    let limits = room::limits(announced, room::in_volume_of(slots));
+    spk::extract::payload_within(payload, slot.path(), limits).map_err(Refusal::of)?;
+    payloads::description_in(&slot).map_err(|problem| Refusal::Unfit(problem.fact()))?;
+    Ok(slot)
+}
+
+/// What the package says of itself, in its INFO, must be what the depot signed. Its `extractsize`.
 fn is_what_was_signed(
     outer: &Folder,
     candidate: &Candidate,
     installation: &Installation,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<Option<String>, String> {
     const INFO_BYTES_MAX: u64 = 256 * 1024;
     let text = outer.read_text("INFO", INFO_BYTES_MAX).ok().flatten().unwrap_or_default();
     let value = |key: &str| {
@@ -243,7 +309,7 @@ fn is_what_was_signed(
     let is_right = package.as_deref() == Some(installation.package.name().as_str())
         && version.as_deref() == Some(candidate.version.as_str());
     match is_right {
-        true => Ok(()),
+        true => Ok(value("extractsize")),
         false => Err(format!(
             "its INFO says {} {}",
             package.unwrap_or_default(),

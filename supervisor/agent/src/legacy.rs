@@ -6,7 +6,9 @@
 //! that every document has, no document types, nothing fetched. What it does not know it skips.
 
 use crate::installation::Installation;
+use crate::plan::OWNER_FILE;
 use engine_contract::identity::Guid;
+use engine_contract::memory::parse_size;
 use std::path::PathBuf;
 
 /// No more paths, patterns or sets are taken from one file.
@@ -241,8 +243,9 @@ fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
-/// What was found, for people, with what to do about it.
-pub fn text(legacy: &Legacy) -> String {
+/// What was found, for people, with what to do about it on this box.
+pub fn text(legacy: &Legacy, installation: &Installation) -> String {
+    let package = &installation.package;
     let mut lines = Vec::new();
     if let Some((guid, path)) = &legacy.guid {
         lines.push(format!("computer  {guid} ({})", path.display()));
@@ -260,11 +263,27 @@ pub fn text(legacy: &Legacy) -> String {
             None => "  ran          always".to_owned(),
         });
     }
+    // Without a set that ran always, hours were what its owner wanted.
+    let windows: Option<Vec<&Window>> = legacy.sets.iter().map(|set| set.window.as_ref()).collect();
+    if let Some([window, ..]) = windows.as_deref() {
+        let name = package.name();
+        lines.push(format!(
+            "  to keep to these hours: Control Panel, Task Scheduler, user root: at {} `synopkg \
+             start {name}`, at {} `synopkg stop {name}`",
+            window.start, window.end
+        ));
+    }
     if let Some(archives) = &legacy.archives {
         lines.push(format!("archives  {archives}: friends' backups; nothing of ours touches them"));
     }
     if let Some(heap) = legacy.heap_wish.as_ref().or(legacy.heap.as_ref()) {
         lines.push(format!("memory    {heap} for Java; Holdfast plans its own, see plan"));
+        // Only a number is put into a command that somebody may type.
+        if let Some(mib) = parse_size(heap).map(|bytes| bytes >> 20).filter(|mib| *mib > 0) {
+            let file = package.etc().join(OWNER_FILE);
+            let file = file.display();
+            lines.push(format!("  to give it as much: echo USR_MAX_HEAP={mib}M >>{file}"));
+        }
     }
     if lines.is_empty() {
         lines.push("no CrashPlan was on this box, or nothing is left of it".to_owned());

@@ -20,12 +20,14 @@ mod hooks;
 mod identity;
 mod install;
 mod installation;
+mod last_words;
 mod legacy;
 mod payloads;
 mod plan;
 mod problem;
 mod record;
 mod report;
+mod room;
 mod service;
 mod supervise;
 mod update;
@@ -39,6 +41,7 @@ use installation::{Installation, Settings};
 use problem::{Problem, Result};
 use report::Report;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use supervisor_dsm::{Dsm, HookContext};
@@ -48,6 +51,13 @@ const ROOT_VARIABLE: &str = "HOLDFAST_DSM_ROOT";
 
 /// A message for DSM's dialog is cut there.
 const MESSAGE_BYTES_MAX: usize = 2000;
+
+/// Prints a line. Nobody may be there to read it any more (`status | head -1`): that is no failure.
+macro_rules! say {
+    ($($words:tt)*) => {
+        drop(writeln!(std::io::stdout(), $($words)*))
+    };
+}
 
 fn main() -> ExitCode {
     let command = CommandLine::parse().command;
@@ -100,12 +110,12 @@ fn carry_out(
         Command::Service { verb, .. } => service_verb(&installation, &verb),
         Command::Start { .. } => {
             start(&installation)?;
-            println!("{} runs", installation.package.name());
+            say!("{} runs", installation.package.name());
             Ok(0)
         }
         Command::Stop { .. } => {
             stop(&installation)?;
-            println!("{} is stopped", installation.package.name());
+            say!("{} is stopped", installation.package.name());
             Ok(0)
         }
         Command::Status { json, .. } => {
@@ -154,7 +164,7 @@ fn service_verb(installation: &Installation, verb: &str) -> Result<u8> {
         "stop" => stop(installation).map(|()| 0),
         "status" => Ok(service::status(installation).code()),
         "log" => {
-            println!("{}", service::log_path(installation).display());
+            say!("{}", service::log_path(installation).display());
             Ok(0)
         }
         // prestart, prestop, and whatever DSM thinks of next.
@@ -221,21 +231,21 @@ fn identity_action(installation: &Installation, action: IdentityAction) -> Resul
     match action {
         IdentityAction::Show { json, .. } => print_report(&report::of_identity(installation), json),
         IdentityAction::Guid { .. } => {
-            println!("{}", identity::Copies::read(installation).known()?.guid);
+            say!("{}", identity::Copies::read(installation).known()?.guid);
         }
         IdentityAction::Keep { .. } => identity::claim_machine(installation)?,
         IdentityAction::New { .. } => {
             let copies = identity::Copies::read_or_make(installation)?;
             let identity = copies.set(identity::fresh_guid()?)?;
             identity::claim_machine(installation)?;
-            println!("this computer is {} from now on", identity.guid);
+            say!("this computer is {} from now on", identity.guid);
         }
         IdentityAction::Set { guid, .. } | IdentityAction::Adopt { guid, .. } => {
             let copies = identity::Copies::read_or_make(installation)?;
             let identity = copies.set(parse(&guid)?)?;
-            println!("this computer is {} (generation {})", identity.guid, identity.generation);
+            say!("this computer is {} (generation {})", identity.guid, identity.generation);
             if service::status(installation) == service::Status::Running {
-                println!("  what to do: stop and start the package, for the daemon to see it");
+                say!("  what to do: stop and start the package, for the daemon to see it");
             }
         }
     }
@@ -243,23 +253,21 @@ fn identity_action(installation: &Installation, action: IdentityAction) -> Resul
 }
 
 fn update_action(installation: &Installation, action: UpdateAction) -> Result<()> {
-    use UpdateAction::{Allow, Check, Hold, Install, Refuse, RollBack, Show};
-    let change = |change: &dyn Fn(&mut UpdateRecord)| {
-        let mut record = UpdateRecord::read(installation);
-        change(&mut record);
-        record.write(installation)
-    };
+    use UpdateAction::{Allow, Check, Hold, Install, Pin, Refuse, RollBack, Show};
+    let change = |change: &dyn Fn(&mut UpdateRecord)| UpdateRecord::change(installation, change);
     match action {
         Check { depot, root_key, channel, json, .. } => {
-            let asked = update::Asked { depot, root_key, channel };
+            let asked = update::Asked { depot, root_key, channel, version: None };
             print_report(&update::check(installation, &asked)?, json);
         }
         Install { depot, root_key, channel, automatic, .. } => {
-            let asked = update::Asked { depot, root_key, channel: channel.unwrap_or_default() };
-            println!("{}", install::install(installation, &asked, automatic)?);
+            let channel = channel.unwrap_or_default();
+            let asked = update::Asked { depot, root_key, channel, version: None };
+            say!("{}", install::install(installation, &asked, automatic)?);
         }
         Show { json, .. } => print_report(&report::of_update(installation), json),
         Hold { off, .. } => change(&|record| record.hold = !off)?,
+        Pin { version, .. } => change(&|record| record.pin.clone_from(&version))?,
         Refuse { version, .. } => change(&|record| record.refuse(&version))?,
         Allow { version, .. } => change(&|record| record.refused.retain(|it| *it != version))?,
         RollBack { state, .. } => {
@@ -267,7 +275,7 @@ fn update_action(installation: &Installation, action: UpdateAction) -> Result<()
             if runs {
                 service::stop(installation)?;
             }
-            println!("{}", payloads::go_back(installation, state)?);
+            say!("{}", payloads::go_back(installation, state)?);
             if runs {
                 service::start(installation)?;
             }
@@ -278,8 +286,8 @@ fn update_action(installation: &Installation, action: UpdateAction) -> Result<()
 
 fn print_report(report: &Report, json: bool) {
     if json {
-        println!("{}", serde_json::to_string_pretty(&report.json).unwrap_or_default());
+        say!("{}", serde_json::to_string_pretty(&report.json).unwrap_or_default());
     } else {
-        println!("{}", report.text);
+        say!("{}", report.text);
     }
 }

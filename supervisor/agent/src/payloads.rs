@@ -16,12 +16,17 @@ use crate::problem::{Problem, Result};
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
+use supervisor_dsm::lock::TurnLock;
 use supervisor_dsm::{Folder, Kind, clock, tree};
 use supervisor_lifecycle::update::{Action, Event, Phase, Progress};
 use supervisor_trust::compare_versions;
 
 const RECORD: &str = "record.json";
 const RECORD_BYTES_MAX: u64 = 64 * 1024;
+
+/// A turn takes moments.
+const TURN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// No more versions are remembered as refused; the oldest are forgotten first.
 const REFUSED_MAX: usize = 64;
@@ -57,8 +62,13 @@ pub struct UpdateRecord {
     pub previous: Option<String>,
     /// Versions that are never taken again by themselves.
     pub refused: Vec<String>,
+    /// Those of them that came since the record was read.
+    #[serde(skip)]
+    refused_now: Vec<String>,
     /// Whether the owner wants no updates.
     pub hold: bool,
+    /// The one version that may be installed, while the owner wants no other.
+    pub pin: Option<String>,
     /// The depot that was last named.
     pub depot: Option<String>,
     /// The channel that was last named.
@@ -77,10 +87,30 @@ impl UpdateRecord {
         read().unwrap_or_default()
     }
 
-    /// Puts the record in place, so that it lasts through a power cut.
+    /// Puts the record in place, so that it lasts through a power cut. What the owner wished
+    /// meanwhile stays: a download takes hours.
     pub fn write(&self, installation: &Installation) -> Result<()> {
+        let updates = update_folder(installation)?;
+        let _turn = turn(&updates)?;
+        let there = Self::read(installation);
+        let mut whole = Self { hold: there.hold, pin: there.pin, ..self.clone() };
+        whole.refused = there.refused;
+        self.refused_now.iter().for_each(|version| whole.add_refused(version));
+        whole.put(&updates)
+    }
+
+    /// Changes what the owner wishes, whatever else is going on.
+    pub fn change(installation: &Installation, change: impl FnOnce(&mut Self)) -> Result<()> {
+        let updates = update_folder(installation)?;
+        let _turn = turn(&updates)?;
+        let mut record = Self::read(installation);
+        change(&mut record);
+        record.put(&updates)
+    }
+
+    fn put(&self, updates: &Folder) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
-        Ok(update_folder(installation)?.write(RECORD, &bytes, 0o600)?)
+        Ok(updates.write(RECORD, &bytes, 0o600)?)
     }
 
     /// How far the update is.
@@ -100,6 +130,11 @@ impl UpdateRecord {
 
     /// Never takes this version again by itself.
     pub fn refuse(&mut self, version: &str) {
+        self.add_refused(version);
+        self.refused_now.push(version.to_owned());
+    }
+
+    fn add_refused(&mut self, version: &str) {
         if !self.refused.iter().any(|refused| refused == version) {
             self.refused.push(version.to_owned());
         }
@@ -112,12 +147,26 @@ impl UpdateRecord {
         self.last = Some(format!("{} {sentence}", clock::local(clock::now_seconds())));
     }
 
+    /// Whether the owner refused it, or wants only another.
+    fn is_unwanted(&self, version: &str) -> bool {
+        let is_another = |pin: &String| compare_versions(pin, version).is_ne();
+        self.pin.as_ref().is_some_and(is_another) || self.refused.iter().any(|it| it == version)
+    }
+
     fn version_in_use(&self) -> Option<&str> {
         match &self.candidate {
             Some(candidate) if self.progress().phase.is_in_use() => Some(&candidate.version),
             _ => self.current.as_deref(),
         }
     }
+}
+
+/// Whoever changes the record, or tidies up beside it, has the folder for a moment.
+fn turn(updates: &Folder) -> Result<TurnLock> {
+    TurnLock::of_folder(updates, TURN_PATIENCE)?.ok_or_else(|| {
+        Problem::new("another command about updates does not come to an end")
+            .remedy("wait a minute and try again")
+    })
 }
 
 /// The folder of the record; made when missing.
@@ -160,9 +209,13 @@ pub fn before_start(installation: &Installation) -> Result<Option<String>> {
     let mut record = UpdateRecord::read(installation);
     let Some(candidate) = record.candidate.clone() else { return Ok(None) };
     let version = candidate.version;
-    if !is_newer_than_the_package(installation, &version) {
+    let is_unwanted = record.is_unwanted(&version) && !record.progress().phase.is_in_use();
+    if is_unwanted || !is_newer_than_the_package(installation, &version) {
         record.set(record.progress().on(Event::Revoked).0);
-        record.tell(&format!("the package itself is not older than {version}"));
+        record.tell(&match is_unwanted {
+            true => format!("{version} was fetched, and is not wanted any more"),
+            false => format!("the package itself is not older than {version}"),
+        });
         record.write(installation)?;
         clean(installation, &record)?;
         return Ok(record.last);
@@ -259,6 +312,8 @@ pub fn clean(installation: &Installation, record: &UpdateRecord) -> Result<()> {
         tree::delete(&slots, &name.to_string_lossy())?;
     }
     let updates = update_folder(installation)?;
+    // Or what somebody is just writing would be tidied away.
+    let _turn = turn(&updates)?;
     let states: Vec<OsString> =
         wanted[..2].iter().flatten().map(|version| state_name(version).into()).collect();
     for name in updates.names()? {

@@ -205,6 +205,9 @@ pub fn of_update(installation: &Installation) -> Report {
     if !record.refused.is_empty() {
         lines.push(format!("  refused   {}", record.refused.join(", ")));
     }
+    if let Some(pin) = &record.pin {
+        lines.push(format!("  pinned    {pin}: no other version is installed"));
+    }
     if record.hold {
         lines.push("  on hold   no update is installed by itself".to_owned());
     }
@@ -213,7 +216,7 @@ pub fn of_update(installation: &Installation) -> Report {
         "slot": slot.map(|(_, path)| path.to_string_lossy().into_owned()),
         "candidate": record.candidate.as_ref().map(|candidate| &candidate.version),
         "current": record.current, "previous": record.previous, "refused": record.refused,
-        "hold": record.hold, "depot": record.depot, "channel": record.channel,
+        "hold": record.hold, "pin": record.pin, "depot": record.depot, "channel": record.channel,
         "last": record.last,
     });
     Report { json, text: lines.join("\n") }
@@ -223,7 +226,7 @@ pub fn of_update(installation: &Installation) -> Report {
 pub fn of_legacy(installation: &Installation) -> Report {
     let found = crate::legacy::find(installation);
     let json = serde_json::to_value(&found).unwrap_or_default();
-    Report { json, text: crate::legacy::text(&found) }
+    Report { json, text: crate::legacy::text(&found, installation) }
 }
 
 /// The memory plan, and how it came about.

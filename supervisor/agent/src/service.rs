@@ -112,6 +112,10 @@ pub fn start(installation: &Installation) -> Result<()> {
         Problem::new("another start or stop of the package does not come to an end")
             .remedy("wait a minute and try again")
     })?;
+    // One that was killed this instant still holds its lock, and will look after nothing.
+    wait_until(GRACE, || {
+        who(&run, &names).and_then(ProcessId::of).is_none_or(|id| !id.is_ending())
+    });
     let (supervisor, own_child, after_attempt) = match who(&run, &names) {
         Some(pid) => {
             // A daemon that died this instant is about to be noticed.

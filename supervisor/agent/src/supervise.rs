@@ -5,6 +5,7 @@ use crate::daemon::{Daemon, stop_left_behind};
 use crate::description::{Description, Readiness};
 use crate::identity;
 use crate::installation::{Installation, Names};
+use crate::last_words::{self, OWN_WORD};
 use crate::payloads;
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
@@ -34,9 +35,6 @@ const LOG_CHECK_SECONDS_UNWATCHED: u64 = 30;
 
 /// The depot is asked this long after a start, at the earliest.
 const UPDATE_AFTER_START: Duration = Duration::from_secs(3600);
-
-/// Begins what the supervisor says, after the time; the rest of the log is the daemon's.
-const OWN_WORD: &str = "supervisor: ";
 
 /// One supervisor and its daemon.
 struct Supervisor {
@@ -343,6 +341,7 @@ impl Supervisor {
     /// The daemon ended: what it left running is killed, then the policy decides.
     fn ended(&mut self, exit: Exit) {
         let Some(daemon) = self.daemon.take() else { return };
+        let left_running = daemon.tree().members().len();
         daemon.tree().kill();
         self.deadline = None;
         self.proved_at = None;
@@ -352,13 +351,14 @@ impl Supervisor {
             |_| Vec::new(),
             |folder| last_lines(&folder, &self.names.log, daemon.log_bytes_before, 8),
         );
-        let lines: Vec<String> = lines.into_iter().filter(|line| !is_own(line)).collect();
+        let lines: Vec<String> =
+            lines.into_iter().filter(|line| !last_words::are_own(line)).collect();
         let kills = OomKills::now(self.installation.package.dsm());
         let around = Circumstances {
             we_killed: daemon.we_killed,
             kernel_ended_something: kills.has_any_since(&daemon.oom_kills_before),
             kernel_ended_ours: kills.has_ours_since(&daemon.oom_kills_before),
-            said_out_of_memory: lines.iter().any(|line| speaks_of_memory(line)),
+            said_out_of_memory: lines.iter().any(|line| last_words::speak_of_memory(line)),
         };
         let codes = Codes {
             configuration: self.description.exit_configuration,
@@ -372,7 +372,10 @@ impl Supervisor {
         // A daemon that was given up ended by our signal; why it was given up is the news.
         let sentence = match daemon.was_given_up {
             Some(ref why) => why.clone(),
-            None => sentence(exit, ending, &lines),
+            None if exit == Exit::Code(0) && !self.is_asked_to_stop && left_running > 0 => {
+                last_words::of_one_in_the_background(left_running)
+            }
+            None => last_words::sentence(exit, ending, &lines),
         };
         self.say(&sentence);
         self.record.last_ending = Some(sentence);
@@ -552,34 +555,6 @@ impl Supervisor {
         if let Err(error) = self.record.write(&self.run, &self.names) {
             self.say(&error.fact());
         }
-    }
-}
-
-/// Whether the supervisor said it: `2026-11-21 23:14:05 supervisor: …`.
-fn is_own(line: &str) -> bool {
-    line.get(20..).is_some_and(|said| said.starts_with(OWN_WORD))
-}
-
-fn speaks_of_memory(line: &str) -> bool {
-    let line = line.to_ascii_lowercase();
-    ["memory allocation of", "out of memory", "cannot allocate memory"]
-        .iter()
-        .any(|words| line.contains(words))
-}
-
-fn sentence(exit: Exit, ending: Ending, lines: &[String]) -> String {
-    let why = match ending {
-        Ending::Wanted => "the daemon ended by itself".to_owned(),
-        Ending::Configuration => format!("the daemon refuses its settings ({exit})"),
-        Ending::LockHeld => format!("somebody else holds what the daemon needs ({exit})"),
-        Ending::OutOfMemory => {
-            format!("the daemon ended, probably because memory ran out ({exit})")
-        }
-        Ending::Crash => format!("the daemon ended unexpectedly ({exit})"),
-    };
-    match lines.last() {
-        Some(line) => format!("{why}; its last words: {line}"),
-        None => why,
     }
 }
 

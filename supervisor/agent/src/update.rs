@@ -40,6 +40,8 @@ pub struct Asked {
     pub root_key: Option<PathBuf>,
     /// `--channel`
     pub channel: String,
+    /// The only version that is asked for; without it, the newest.
+    pub version: Option<String>,
 }
 
 impl Asked {
@@ -51,6 +53,7 @@ impl Asked {
             depot: self.depot.clone().or_else(|| record.depot.clone()),
             root_key: self.root_key.clone(),
             channel: channel.or_else(before).unwrap_or_else(|| "stable".to_owned()),
+            version: self.version.clone().or_else(|| record.pin.clone()),
         }
     }
 }
@@ -74,7 +77,7 @@ pub struct Found {
 pub fn find(installation: &Installation, asked: &Asked) -> Result<Found> {
     let client = followed(installation, asked)?;
     let verified = client.verified().ok_or_else(|| Problem::new("nothing was verified"))?;
-    with_newest(installation, &asked.channel, &verified, |file, target, offer| Found {
+    with_newest(installation, asked, &verified, |file, target, offer| Found {
         version: offer.version.clone(),
         file: file.to_owned(),
         length: target.length,
@@ -87,7 +90,7 @@ pub fn find(installation: &Installation, asked: &Asked) -> Result<Found> {
 pub fn check(installation: &Installation, asked: &Asked) -> Result<Report> {
     let client = followed(installation, asked)?;
     let verified = client.verified().ok_or_else(|| Problem::new("nothing was verified"))?;
-    report(installation, &asked.channel, &verified)
+    report(installation, asked, &verified)
 }
 
 /// Runs the client's workflow to its end and keeps what it verified.
@@ -208,10 +211,10 @@ async fn follow(client: &mut Client, depot: &str, state: &Folder) -> Result<()> 
     source.follow(client, |item| keep(item).map_err(std::io::Error::other)).await.map_err(failed)
 }
 
-/// Does something with the newest version for this box.
+/// Does something with the newest version for this box, or the one that was asked for.
 fn with_newest<T>(
     installation: &Installation,
-    channel: &str,
+    asked: &Asked,
     verified: &Verified<'_>,
     act: impl FnOnce(&str, &TargetFile, &Offer) -> T,
 ) -> Result<T> {
@@ -223,19 +226,23 @@ fn with_newest<T>(
     let wanted = Wanted {
         package: package.name().as_str(),
         platforms: &platforms,
-        channel,
+        channel: &asked.channel,
         dsm_major: version.major,
         dsm_build: version.build,
     };
-    let (file, target, offer) = verified.targets.newest(&wanted).map_err(untrusted)?;
+    let found = match &asked.version {
+        Some(version) => verified.targets.of_version(&wanted, version),
+        None => verified.targets.newest(&wanted),
+    };
+    let (file, target, offer) = found.map_err(untrusted)?;
     Ok(act(file, target, &offer))
 }
 
-fn report(installation: &Installation, channel: &str, verified: &Verified<'_>) -> Result<Report> {
+fn report(installation: &Installation, asked: &Asked, verified: &Verified<'_>) -> Result<Report> {
     let own = |file: &str, target: &TargetFile, offer: &Offer| {
         (file.to_owned(), target.length, offer.clone())
     };
-    let (file, length, offer) = with_newest(installation, channel, verified, own)?;
+    let (file, length, offer) = with_newest(installation, asked, verified, own)?;
     let installed = payloads::running_version(installation);
     let is_newer = installed
         .as_deref()

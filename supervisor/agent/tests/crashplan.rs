@@ -3,6 +3,7 @@
 mod world;
 
 use std::fs;
+use std::process::Command;
 use world::{GOOD, Nas};
 
 const SETTINGS: &str = include_str!("crashplan/my.service.xml");
@@ -52,7 +53,38 @@ fn everything_an_owner_had_set_up_is_found_whatever_the_old_package_was_called()
         }
         let json = nas.run(&["legacy", "--json"]).said;
         assert!(json.contains("\"heap\": \"512m\""), "{json}");
+        // Its owner does as told: the computer and its memory are taken over.
+        let told = |before: &str| {
+            let mut lines = shown.said.lines();
+            lines.find_map(|line| line.trim().strip_prefix(before)).expect(before).to_owned()
+        };
+        let adopt = told("to take over: holdfast-supervisor ");
+        assert_eq!(nas.run(&adopt.split(' ').collect::<Vec<_>>()).code, 0, "{adopt}");
+        assert_eq!(nas.guid(), "6503624866600795236");
+        let memory = told("to give it as much: ");
+        assert!(Command::new("sh").args(["-c", &memory]).status().unwrap().success(), "{memory}");
+        let plan = nas.run(&["plan", "--json"]).said;
+        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+        assert_eq!(plan["wish_bytes"], 1_u64 << 30);
+        assert_eq!(plan["complaints"], serde_json::json!([]));
     }
+}
+
+#[test]
+fn hours_that_all_sets_kept_to_are_told_as_tasks_and_what_is_no_size_is_put_into_no_command() {
+    let nas = Nas::with(GOOD);
+    let put = |name: &str, text: &str| {
+        let path = nas.path("volume1/@appstore/CrashPlan").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let text = SETTINGS.replace("always=\"true\"", "always=\"false\"");
+    put("conf/my.service.xml", &text);
+    put("syno_package.vars", "USR_MAX_HEAP=$(reboot)\n");
+    let shown = nas.run(&["legacy"]).said;
+    let tasks = "user root: at 00:00 `synopkg start sleepy`, at 04:00 `synopkg stop sleepy`";
+    assert!(shown.contains(tasks), "{shown}");
+    assert!(shown.contains("memory    $(reboot) for Java") && !shown.contains("echo"), "{shown}");
 }
 
 #[test]

@@ -121,6 +121,23 @@ fn without_a_network_the_owner_puts_the_file_into_the_shared_folder() {
 }
 
 #[test]
+fn what_no_volume_has_room_for_is_not_even_asked_for() {
+    let mut nas = Nas::empty(7);
+    let (content, sum) = upstream(&nas.path("vendor"));
+    let (url, asked) = serve(content, usize::MAX);
+    asks_for(&nas, &url, 1 << 55, &sum);
+    let answer = nas.try_hook("postinst", "INSTALL", &[]);
+    assert_eq!(answer.code, 1);
+    assert!(
+        nas.message().contains("upstream.tgz needs 34359738368 MiB, and "),
+        "{}",
+        nas.message()
+    );
+    assert!(nas.message().contains("what to do: free "), "{}", nas.message());
+    assert!(asked.lock().unwrap().is_empty());
+}
+
+#[test]
 fn what_is_not_what_the_packager_saw_is_not_installed() {
     let mut nas = Nas::empty(7);
     let (mut content, sum) = upstream(&nas.path("vendor"));

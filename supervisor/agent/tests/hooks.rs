@@ -141,7 +141,7 @@ fn a_removal_keeps_the_data_unless_the_owner_says_otherwise() {
         let guid = nas.guid();
         nas.start();
         nas.hook("preuninst", "UNINSTALL");
-        assert_eq!(nas.daemon_processes(), []);
+        nas.runs_nothing();
         nas.wipe_target();
         nas.install(GOOD);
         assert_eq!(nas.guid(), guid, "DSM {major}");
@@ -169,27 +169,51 @@ fn an_answer_to_delete_means_nothing_during_an_upgrade() {
     assert!(nas.var().join("settings.json").exists());
 }
 
+/// What is left where a copy was lost; `None`: nothing.
+const LEFT_OF_A_COPY: [Option<&str>; 4] = [
+    None,
+    Some(""),
+    Some("# Holdfast identity. It na"),
+    Some("guid=1\ngeneration=9\nchecksum=00\n"),
+];
+
 #[test]
-fn any_one_copy_of_the_identity_restores_the_others() {
-    for kept in 0..3 {
-        let mut nas = installed(6);
+fn whichever_copies_of_the_identity_are_lost_any_one_that_is_left_restores_all() {
+    for major in [5, 6, 7] {
+        let mut nas = installed(major);
         let guid = nas.guid();
-        let places = [
-            nas.var().join("identity"),
-            nas.etc().join("identity"),
-            nas.path("var/lib").join(PACKAGE).join("identity"),
-        ];
-        for (at, place) in places.iter().enumerate() {
-            match at {
-                _ if at == kept => {}
-                0 => fs::write(place, "half a fi").unwrap(),
-                _ => fs::remove_file(place).unwrap(),
+        let mut places = vec![nas.var().join("identity"), nas.etc().join("identity")];
+        if major < 7 {
+            places.push(nas.path("var/lib").join(PACKAGE).join("identity"));
+        }
+        let whole = fs::read_to_string(&places[0]).unwrap();
+        let subsets = (1..1_u32 << places.len()).flat_map(|kept| {
+            LEFT_OF_A_COPY.iter().enumerate().map(move |(at, left)| (kept, at, left))
+        });
+        for (kept, at, left) in subsets {
+            for (place, path) in places.iter().enumerate().filter(|(it, _)| kept >> it & 1 == 0) {
+                // The folder may be gone with it; the next place has lost its copy otherwise.
+                match LEFT_OF_A_COPY[(at + place) % LEFT_OF_A_COPY.len()] {
+                    None if path.starts_with(nas.path("var/lib")) => {
+                        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+                    }
+                    None => fs::remove_file(path).unwrap(),
+                    Some(left) => fs::write(path, left).unwrap(),
+                }
+            }
+            let when = format!("DSM {major}, kept {kept:b}, {left:?}");
+            assert_eq!(nas.guid(), guid, "{when}");
+            if at % 2 == 0 {
+                nas.hook("postinst", "UPGRADE");
+            } else {
+                nas.start();
+                nas.expect_code("stop", 0);
+            }
+            for path in &places {
+                let restored = fs::read_to_string(path).unwrap_or_default();
+                assert_eq!(restored, whole, "{when}: {}", path.display());
             }
         }
-        nas.hook("postinst", "UPGRADE");
-        assert_eq!(nas.guid(), guid);
-        let texts = places.map(|place| fs::read_to_string(place).unwrap());
-        assert!(texts.iter().all(|text| *text == texts[kept]));
     }
 }
 

@@ -8,7 +8,8 @@ mod world;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use tar::EntryType::{Block, Char, Directory, Fifo, Link, Regular, Symlink};
+use std::process::{Command, Stdio};
+use tar::EntryType::{Block, Char, Directory, Fifo, GNULongName, Link, Regular, Symlink, XHeader};
 use town::{Recipe, Served, init, now};
 use world::{GOOD, Nas, PACKAGE, QUICK};
 
@@ -70,9 +71,43 @@ impl Interrupted {
 
     /// Goes on with `package` in the place of what was fetched; what is said of it.
     fn goes_on_with(&self, package: &[u8]) -> world::Answer {
+        self.puts(package);
+        self.nas.run(&["update", "install", "--depot", &self.url])
+    }
+
+    fn puts(&self, package: &[u8]) {
         fs::write(self.update_folder().join("record.json"), &self.record).unwrap();
         fs::write(self.update_folder().join("download.spk"), package).unwrap();
-        self.nas.run(&["update", "install", "--depot", &self.url])
+    }
+
+    /// The same where slots are on a volume of so many MiB; `None` when this machine lets nobody
+    /// mount one.
+    fn goes_on_in(&self, volume_mib: u32, package: &[u8]) -> Option<String> {
+        const SMALL: &str = "mount -t tmpfs -o size=\"$1\" small \"$2\" || exit 99\n\
+                             program=$3; shift 3; \"$program\" \"$@\"; code=$?\n\
+                             test -z \"$(ls -A \"$slots\")\" && echo nothing is left there\n\
+                             exit $code";
+        self.puts(package);
+        let slots = self.nas.var().join("slots");
+        fs::create_dir_all(&slots).unwrap();
+        let inner = self.nas.command(&["update", "install", "--depot", &self.url]);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--map-root-user", "sh", "-c", SMALL, "sh"]);
+        command.arg(format!("{volume_mib}m")).arg(&slots);
+        command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("slots", &slots);
+        let ended = command.output().ok()?;
+        let said = [ended.stdout, ended.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let is_mounted = ended.status.code() != Some(99) && !said.contains("unshare failed");
+        assert!(!is_mounted || ended.status.code() == Some(1), "{said}");
+        is_mounted.then_some(said)
+    }
+
+    fn honest(&self) -> Vec<u8> {
+        let built = fs::read_dir(self.nas.path("workshop/1.0-0002/out")).unwrap().flatten().next();
+        fs::read(built.unwrap().path()).unwrap()
     }
 }
 
@@ -110,6 +145,18 @@ fn info() -> Vec<u8> {
     file("INFO", format!("package=\"{PACKAGE}\"\nversion=\"1.0-0002\"\n").as_bytes())
 }
 
+/// The same with what it unpacks to, in kilobytes.
+fn info_announcing(kilobytes: u64) -> Vec<u8> {
+    let lines =
+        format!("package=\"{PACKAGE}\"\nversion=\"1.0-0002\"\nextractsize=\"{kilobytes}\"\n");
+    file("INFO", lines.as_bytes())
+}
+
+/// A package with a payload that is compressed already.
+fn around(info: Vec<u8>, payload: &[u8]) -> Vec<u8> {
+    archive(&[info, file("package.tgz", payload)])
+}
+
 /// A package with this payload, which is a sound one up to the hostile members.
 fn with_payload(hostile: &[Vec<u8>]) -> Vec<u8> {
     let described = format!("[daemon]\ncommand = [\"{{target}}/bin/x\"]\n{QUICK}");
@@ -140,7 +187,7 @@ fn hostile_packages() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("a device of characters", "or a device", one("a", Char, "")),
         ("a pipe", "or a device", one("a", Fifo, "")),
         ("a file twice", "twice", with_payload(&[file("bin/x", b"x")])),
-        ("too many members", "more than 100000 members", with_payload(&[crowd])),
+        ("too many members", " members", with_payload(&[crowd])),
         (
             "too large a file",
             "bytes of content",
@@ -168,6 +215,102 @@ fn hostile_packages() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("nothing", "No such file", Vec::new()),
         ("noise", "no sound archive", vec![0x5a; 4096]),
     ]
+}
+
+/// Compressed by the tool itself.
+fn xz(bytes: impl Fn(&mut dyn Write) + Send + 'static) -> Vec<u8> {
+    let mut xz = Command::new("xz");
+    let mut child = xz.args(["-0", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let child = child.as_mut().expect("these tests need xz");
+    let mut source = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || bytes(&mut source));
+    let mut packed = Vec::new();
+    std::io::Read::read_to_end(child.stdout.as_mut().unwrap(), &mut packed).unwrap();
+    writer.join().unwrap();
+    assert!(child.wait().unwrap().success());
+    packed
+}
+
+/// Small packages that take much when they are unpacked. None announces more than 100 kB.
+fn bombs() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    const MIB: usize = 1 << 20;
+    // gzip lets one write the same piece again and again: three gigabytes are made in no time.
+    let piece = gzip(&vec![0; MIB]);
+    let films = (0..3000).map(|number| {
+        let head = member(&format!("film {number}"), Regular, "", MIB as u64, b"");
+        [gzip(&head), piece.clone()].concat()
+    });
+    let films = films.collect::<Vec<_>>().concat();
+    let large = xz(|out| {
+        out.write_all(&member("film", Regular, "", 64 * MIB as u64, b"")).unwrap();
+        (0..64).for_each(|_| out.write_all(&vec![0; MIB]).unwrap());
+        out.write_all(&[0; 1024]).unwrap();
+    });
+    let crowd = (0..30_000).map(|number| file(&format!("empty {number}"), b""));
+    let crowd = gzip(&archive(&crowd.collect::<Vec<_>>()));
+    let nested = |depth: usize| {
+        let nest = |number| {
+            let name = format!("{number}{}", "/a".repeat(depth));
+            let named = member("long", GNULongName, "", name.len() as u64 + 1, name.as_bytes());
+            [named, file("a", b"")].concat()
+        };
+        gzip(&archive(&(0..50).map(nest).collect::<Vec<_>>()))
+    };
+    let words = format!("{} comment={}\n", 60_000, "a".repeat(60_000 - 15));
+    let talk = gzip(&member("talk", XHeader, "", words.len() as u64, words.as_bytes()));
+    let talk = [talk.repeat(2000), gzip(&archive(&[file("a", b"")]))].concat();
+    vec![
+        ("gigabytes in one gzip", "bytes of content", films),
+        ("a film of zeros in one xz", "bytes of content", large),
+        ("a crowd of empty files", " members", crowd),
+        ("folders nobody names", " members", nested(50)),
+        ("a folder nobody gets to the end of", "parts in one path", nested(500)),
+        ("extended headers without end", "bytes in extended headers", talk),
+    ]
+}
+
+#[test]
+fn a_small_package_that_unpacks_to_very_much_is_refused_and_nothing_of_it_is_left() {
+    let cut = Interrupted::new();
+    let slots = cut.nas.var().join("slots");
+    for (what, why, payload) in bombs() {
+        assert!(payload.len() < 20 << 20, "{what}: {}", payload.len());
+        let answer = cut.goes_on_with(&around(info_announcing(100), &payload));
+        assert_eq!(answer.code, 1, "{what}: {}", answer.said);
+        assert!(answer.said.contains("is refused: "), "{what}: {}", answer.said);
+        assert!(answer.said.contains(why), "{what}: {}", answer.said);
+        assert_eq!(fs::read_dir(&slots).unwrap().count(), 0, "{what}");
+        assert!(!cut.update_folder().join("unpacked").exists(), "{what}");
+    }
+    assert_eq!(cut.goes_on_with(&cut.honest()).code, 0);
+}
+
+#[test]
+fn an_update_never_takes_the_last_of_a_volume_and_is_taken_once_there_is_room() {
+    let cut = Interrupted::new();
+    let described = format!("[daemon]\ncommand = [\"{{target}}/bin/x\"]\n{QUICK}");
+    let files = (0..2000).map(|number| file(&format!("share/note {number}"), b"a"));
+    let described = file("conf/daemon.toml", described.as_bytes());
+    let notes = gzip(&archive(&[vec![described], files.collect()].concat()));
+    for (volume_mib, announced_kib, said) in [
+        // It says how much it needs, and there is not so much.
+        (96, 2 << 20, "the update needs 2048 MiB, and "),
+        // It needs more than it says: every small file takes a block, and there are two thousand.
+        (67, 1024, " MiB of the disk that it may"),
+    ] {
+        let package = around(info_announcing(announced_kib), &notes);
+        let Some(told) = cut.goes_on_in(volume_mib, &package) else {
+            eprintln!("this machine lets nobody mount a small disk: that part was left out");
+            break;
+        };
+        assert!(told.contains(said) && told.contains("what to do: free "), "{told}");
+        assert!(told.contains("nothing is left there"), "{told}");
+        assert!(!cut.update_folder().join("unpacked").exists());
+        // That was not its fault: it is not refused.
+        let shown = cut.nas.run(&["update", "show"]).said;
+        assert!(!shown.contains("refused") && shown.contains("1.0-0002, fetched"), "{shown}");
+    }
+    assert_eq!(cut.goes_on_with(&cut.honest()).code, 0);
 }
 
 #[test]
@@ -200,7 +343,6 @@ fn no_signed_package_however_hostile_leaves_its_slot_or_anything_behind() {
         assert_eq!(cut.nas.daemon_processes(), daemon, "{what}");
     }
     // An honest one would have been taken.
-    let recipe = fs::read_dir(cut.nas.path("workshop/1.0-0002/out")).unwrap().flatten().next();
-    let answer = cut.goes_on_with(&fs::read(recipe.unwrap().path()).unwrap());
+    let answer = cut.goes_on_with(&cut.honest());
     assert_eq!(answer.code, 0, "{}", answer.said);
 }

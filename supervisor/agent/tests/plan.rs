@@ -107,7 +107,7 @@ fn a_daemon_that_runs_out_of_memory_is_given_less_and_its_owner_is_told() {
     put(&nas, "proc/meminfo", "MemTotal: 1030000 kB\nMemAvailable: 900000 kB\n");
     put(&nas, "proc/self/cgroup", "4:memory:/\n");
     nas.start();
-    world::wait_until("the plan got smaller", || {
+    world::wait_for("the plan got smaller", || {
         let said = nas.run(&["status"]).said;
         said.contains("120 MiB: memory ran out") || said.contains("90 MiB: memory ran out")
     });

@@ -7,8 +7,9 @@ mod world;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use supervisor_depot::{Channel, Delivery};
 use town::{Recipe, Served, init, now};
-use world::{Nas, PACKAGE, wait_until};
+use world::{Nas, PACKAGE, wait_for};
 
 const KEYS: &str = "ready = \"descriptor\"\nready_seconds_max = 60\nstop_seconds_max = 1\n\
                     identity = true\nstate = [\"settings.json\", \"notes\"]\n\
@@ -60,6 +61,10 @@ impl Town {
     }
 
     fn publishes(&self, version: &str, script: &str, probation_seconds: u32) {
+        self.publishes_in(Channel::Stable, version, script, probation_seconds);
+    }
+
+    fn publishes_in(&self, channel: Channel, version: &str, script: &str, probation_seconds: u32) {
         let recipe = Recipe {
             name: PACKAGE,
             version,
@@ -69,7 +74,8 @@ impl Town {
             ballast_bytes: 600_000,
         };
         let package = recipe.build(&self.nas.path("workshop"));
-        supervisor_depot::publish(&self.depot, &[package], now()).unwrap();
+        let delivery = Delivery { channel: Some(channel), ..Delivery::of_keeper(&package) };
+        supervisor_depot::publish_all(&self.depot, &[delivery], now()).unwrap();
     }
 
     fn install(&self) -> world::Answer {
@@ -100,7 +106,7 @@ fn a_newer_version_is_watched_and_kept_and_an_older_package_does_not_take_its_pl
     let answer = town.install();
     assert_eq!(answer.code, 0, "{}\n{}", answer.said, town.nas.log());
     assert_eq!(town.runs(), "1.0-0002");
-    wait_until("it is kept", || town.shown().contains("proved itself and is kept"));
+    wait_for("it is kept", || town.shown().contains("proved itself and is kept"));
     assert!(town.install().said.contains("1.0-0002 is the newest"));
 
     // The owner repairs the package, whose own payload is older.
@@ -123,8 +129,8 @@ fn a_version_that_dies_is_taken_back_with_the_state_it_found_and_never_taken_aga
     town.publishes("1.0-0002", DIES, 600);
     // It may look well for a moment.
     town.install();
-    wait_until("it is taken back", || town.shown().contains("went back from 1.0-0002 to 1.0-0001"));
-    wait_until("the old version runs", || town.nas.service("status").code == 0);
+    wait_for("it is taken back", || town.shown().contains("went back from 1.0-0002 to 1.0-0001"));
+    wait_for("the old version runs", || town.nas.service("status").code == 0);
     assert_eq!(town.settings(), "of 1.0-0001");
     assert_eq!(fs::read_to_string(town.nas.var().join("notes/one")).unwrap(), "dear diary");
     let status = town.nas.run(&["status"]).said;
@@ -161,9 +167,9 @@ fn a_depot_that_was_named_once_is_asked_again_without_anybody_there() {
     town.nas.start();
     assert_eq!(town.runs(), "1.0-0001");
     town.publishes("1.0-0002", WELL, 0);
-    wait_until("the newer version runs", || town.runs() == "1.0-0002");
-    wait_until("it is kept", || town.shown().contains("is kept"));
-    wait_until("it is told in the log", || town.nas.log().contains("1.0-0002 runs"));
+    wait_for("the newer version runs", || town.runs() == "1.0-0002");
+    wait_for("it is kept", || town.shown().contains("is kept"));
+    wait_for("it is told in the log", || town.nas.log().contains("1.0-0002 runs"));
 }
 
 #[test]
@@ -182,11 +188,118 @@ fn an_owner_holds_refuses_and_goes_back_by_hand() {
     assert!(answer.said.contains("from the next start on"), "{}", answer.said);
     town.nas.start();
     assert_eq!(town.runs(), "1.0-0002");
-    wait_until("it is kept", || town.shown().contains("is kept"));
+    wait_for("it is kept", || town.shown().contains("is kept"));
     let back = town.nas.run(&["update", "roll-back"]);
     assert!(back.said.contains("went back from 1.0-0002 to 1.0-0001"), "{}", back.said);
     assert_eq!(town.runs(), "1.0-0001");
     assert!(town.install().said.contains("was refused"), "{}", town.shown());
+}
+
+#[test]
+fn an_owner_follows_a_channel_until_another_is_named() {
+    let town = Town::with_version_1(0);
+    town.publishes("1.0-0002", WELL, 0);
+    town.publishes_in(Channel::Beta, "1.0-0003", WELL, 0);
+    let told = town.install().said;
+    assert!(told.contains("1.0-0002 will be used"), "{told}");
+    town.nas.start();
+    assert_eq!(town.runs(), "1.0-0002");
+    wait_for("it is kept", || town.shown().contains("is kept"));
+    assert!(town.install().said.contains("1.0-0002 is the newest"));
+    let beta = ["update", "install", "--channel", "beta"];
+    assert_eq!(town.nas.run(&beta).code, 0);
+    wait_for("the beta is kept", || town.shown().contains("1.0-0003 proved itself and is kept"));
+    assert_eq!(town.runs(), "1.0-0003");
+    // From now on, until told otherwise; what is stable is taken, too, when it is newer.
+    for (channel, version) in [(Channel::Beta, "1.0-0004"), (Channel::Stable, "1.0-0005")] {
+        town.publishes_in(channel, version, WELL, 0);
+        assert_eq!(town.install().code, 0);
+        wait_for("it is kept", || town.shown().contains(&format!("{version} proved itself")));
+        assert_eq!(town.runs(), version);
+    }
+    town.publishes_in(Channel::Beta, "1.0-0006", WELL, 0);
+    let back = ["update", "install", "--channel", "stable"];
+    assert!(town.nas.run(&back).said.contains("1.0-0005 is the newest"));
+}
+
+#[test]
+fn a_pinned_version_stays_whatever_the_depot_offers() {
+    let town = Town::with_version_1(0);
+    town.nas.start();
+    let pin = |words: &[&str]| {
+        let words = [&["update", "pin"], words].concat();
+        assert_eq!(town.nas.run(&words).code, 0);
+    };
+    pin(&["1.0-0001"]);
+    town.publishes("1.0-0002", WELL, 0);
+    let told = town.install();
+    assert!(told.code == 0 && told.said.contains("1.0-0001 runs, and is pinned"), "{}", told.said);
+    assert!(town.shown().contains("pinned    1.0-0001"), "{}", town.shown());
+    // One that nobody offers is not replaced by another.
+    pin(&["1.0-0007"]);
+    let told = town.install();
+    assert!(told.code == 1 && told.said.contains("no sleepy 1.0-0007"), "{}", told.said);
+    assert_eq!(town.runs(), "1.0-0001");
+    pin(&["1.0-0002"]);
+    town.publishes_in(Channel::Beta, "1.0-0003", WELL, 0);
+    assert_eq!(town.nas.run(&["update", "install", "--channel", "beta"]).code, 0);
+    wait_for("it is kept", || town.shown().contains("1.0-0002 proved itself and is kept"));
+    assert_eq!(town.runs(), "1.0-0002");
+    let told = town.install();
+    assert!(told.said.contains("is pinned"), "{}\n{}", told.said, town.shown());
+    pin(&["--off"]);
+    assert_eq!(town.install().code, 0);
+    wait_for("the newest runs", || town.runs() == "1.0-0003");
+}
+
+#[test]
+fn a_version_that_waits_for_the_next_start_is_dropped_when_its_owner_thinks_better_of_it() {
+    for (thinks, undoes) in [
+        (["update", "refuse", "1.0-0002"], ["update", "allow", "1.0-0002"]),
+        (["update", "pin", "1.0-0001"], ["update", "pin", "--off"]),
+    ] {
+        let town = Town::with_version_1(0);
+        town.publishes("1.0-0002", WELL, 0);
+        assert!(town.install().said.contains("from the next start on"));
+        assert_eq!(town.nas.run(&thinks).code, 0);
+        town.nas.start();
+        assert_eq!(town.runs(), "1.0-0001", "{}", town.shown());
+        assert!(town.shown().contains("is not wanted any more"), "{}", town.shown());
+        assert_eq!(fs::read_dir(town.nas.var().join("slots")).unwrap().count(), 0);
+        assert_eq!(town.nas.run(&undoes).code, 0);
+        assert_eq!(town.install().code, 0);
+        wait_for("the newer version runs", || town.runs() == "1.0-0002");
+    }
+}
+
+#[test]
+fn what_an_owner_wishes_while_an_update_is_on_its_way_is_not_forgotten() {
+    let town = Town::with_version_1(0);
+    town.publishes("1.0-0002", WELL, 0);
+    let url = town.served.url.clone();
+    let calls = town.nas.path("calls");
+    let inner = town.nas.command(&["update", "install", "--depot", &url]);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=connect", "-o"]).arg(&calls);
+    command.args(["-e", "inject=connect:signal=STOP:when=1"]);
+    command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let mut install = command.spawn().expect("these tests need strace");
+    let stopped = wait_for("it asks the depot", || {
+        let text = fs::read_to_string(&calls).unwrap_or_default();
+        let line = text.lines().find(|line| line.contains("stopped by SIGSTOP"))?;
+        line.split(' ').next()?.parse::<i32>().ok()
+    });
+    for wish in [&["update", "hold"][..], &["update", "refuse", "0.9-0001"]] {
+        assert_eq!(town.nas.run(wish).code, 0);
+    }
+    world::kill(stopped, "-CONT");
+    assert!(install.wait().unwrap().success());
+    let shown = town.shown();
+    for part in ["on hold", "refused   0.9-0001", "1.0-0002, proven"] {
+        assert!(shown.contains(part), "{part:?} is not in:\n{shown}");
+    }
 }
 
 #[test]
@@ -205,7 +318,7 @@ fn an_installation_cut_anywhere_goes_on_and_never_leaves_half_a_version() {
             assert_eq!(answer.code, 0, "{call} {n}: {}", answer.said);
             town.nas.start();
             assert_eq!(town.runs(), "1.0-0002", "{call} {n}: {}", town.shown());
-            wait_until("it is kept", || town.shown().contains("is kept"));
+            wait_for("it is kept", || town.shown().contains("is kept"));
             town.nas.expect_code("stop", 0);
             let mut left: Vec<_> = fs::read_dir(town.nas.var().join("update")).unwrap().collect();
             left.retain(|entry| {
@@ -233,7 +346,7 @@ fn trial_is_cut(nas: &Nas, call: &str, n: usize, done: impl Fn() -> bool) -> boo
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     let mut traced = command.spawn().expect("these tests need strace");
     let mut is_done = false;
-    wait_until("it is cut or done", || {
+    wait_for("it is cut or done", || {
         is_done = done();
         is_done || traced.try_wait().unwrap().is_some()
     });
@@ -265,12 +378,10 @@ fn a_trial_cut_anywhere_ends_as_it_would_have_ended() {
                 cuts += usize::from(!done);
                 // After the power is back; a version that dies makes this fail once or twice.
                 town.nas.service("start");
-                wait_until("it is over", is_over);
-                wait_until("it runs", || town.nas.service("status").code == 0);
+                wait_for("it is over", is_over);
+                wait_for("it runs", || town.nas.service("status").code == 0);
                 let settings = format!("of {version}");
-                wait_until(&format!("{call} {n}: its state is back"), || {
-                    town.settings() == settings
-                });
+                wait_for(format!("{call} {n}: its state is back"), || town.settings() == settings);
                 assert!(town.nas.var().join("notes/one").exists(), "{call} {n}");
                 if done {
                     break;

@@ -216,6 +216,22 @@ impl Folder {
         Ok(())
     }
 
+    /// The size of the volume the folder is on, and what may still be written there, in bytes.
+    pub fn volume_bytes(&self) -> Result<(u64, u64)> {
+        // Not `statvfs`: on 32-bit boxes it refuses to answer for volumes above 16 TiB.
+        let found = nix::sys::statfs::fstatfs(&self.descriptor)
+            .map_err(|errno| refused("look at the volume of", &self.path, errno))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.block_size() as u64);
+        Ok((bytes(found.blocks()), bytes(found.blocks_available())))
+    }
+
+    /// The folder once more, for a lock of its own.
+    pub(crate) fn opened_again(&self) -> Result<File> {
+        openat(&self.descriptor, ".", FOLDER_FLAGS, Mode::empty())
+            .map(File::from)
+            .map_err(|errno| refused("open the folder", &self.path, errno))
+    }
+
     /// Makes names put into, moved or removed from the folder last through a power cut.
     pub fn sync(&self) -> Result<()> {
         nix::unistd::fsync(&self.descriptor).map_err(|errno| refused("sync", &self.path, errno))

@@ -127,6 +127,15 @@ impl TurnLock {
     ) -> Result<Option<Self>> {
         let path = folder.path().join(name);
         let file = folder.open_file(name, OFlag::O_RDWR | OFlag::O_CREAT, 0o600)?;
+        Self::wait(file, &path, patience)
+    }
+
+    /// The same by the folder itself, where a file for it would only be in the way.
+    pub fn of_folder(folder: &Folder, patience: std::time::Duration) -> Result<Option<Self>> {
+        Self::wait(folder.opened_again()?, folder.path(), patience)
+    }
+
+    fn wait(file: File, path: &Path, patience: std::time::Duration) -> Result<Option<Self>> {
         let mut answer = Err(TryLockError::WouldBlock);
         crate::process::wait_until(patience, || {
             answer = file.try_lock();
@@ -135,7 +144,7 @@ impl TurnLock {
         match answer {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(DsmError::io("lock", &path, error)),
+            Err(TryLockError::Error(error)) => Err(DsmError::io("lock", path, error)),
         }
     }
 }

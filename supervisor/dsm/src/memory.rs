@@ -63,9 +63,13 @@ fn from_meminfo(text: &str) -> Option<(u64, u64)> {
 /// The tightest limit on the way from the process's own control group to the root.
 fn cgroup_limit(dsm: &Dsm) -> Option<u64> {
     let (place, groups) = own_groups(dsm);
-    let limits = groups.iter().filter_map(|group| match group.is_v2 {
-        true => tightest(&place, group, "memory.max"),
-        false => tightest(&place, group, "memory.limit_in_bytes"),
+    let limits = groups.iter().flat_map(|group| {
+        // Above `memory.high` nobody is ended, but everything is slowed down until it is below.
+        let files: &[&str] = match group.is_v2 {
+            true => &["memory.max", "memory.high"],
+            false => &["memory.limit_in_bytes"],
+        };
+        files.iter().filter_map(|file| tightest(&place, group, file))
     });
     limits.min()
 }
@@ -160,7 +164,9 @@ fn oom_kill(text: &str) -> Option<u64> {
 
 fn own_group_kills(dsm: &Dsm) -> Option<u64> {
     let (place, groups) = own_groups(dsm);
-    let mut own = groups.iter().filter(|group| !group.inside.as_os_str().is_empty());
+    // The group of everybody has no such file in version 2; a container sees its own group there.
+    let is_own = |group: &&OwnGroup| group.is_v2 || !group.inside.as_os_str().is_empty();
+    let mut own = groups.iter().filter(is_own);
     own.find_map(|group| {
         let files: &[&str] = match group.is_v2 {
             // Only its own, where the kernel tells them from those of groups below.
@@ -253,6 +259,88 @@ mod tests {
         let others = OomKills { anywhere: Some(13), ..one };
         assert!(others.has_any_since(&one) && !others.has_ours_since(&one));
         assert!(!later.has_ours_since(&old), "a count that was not there before says nothing");
+    }
+
+    /// A hierarchy of version 2 as a kernel shows it: everything below a slice, the service in it.
+    fn version_2(own: &'static str) -> Vec<(&'static str, &'static str)> {
+        const EVENTS: &str = "low 0\nhigh 12\nmax 31\noom 2\noom_kill 2\noom_group_kill 0\n";
+        const LOCAL: &str = "low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 0\n";
+        vec![
+            ("proc/meminfo", NEW),
+            ("proc/self/cgroup", own),
+            ("proc/vmstat", "nr_free_pages 1201\noom_kill 5\n"),
+            ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n"),
+            ("sys/fs/cgroup/cgroup.subtree_control", "cpu io memory pids\n"),
+            ("sys/fs/cgroup/pkg.slice/memory.current", "41267200\n"),
+            ("sys/fs/cgroup/pkg.slice/memory.high", "max\n"),
+            ("sys/fs/cgroup/pkg.slice/memory.max", "402653184\n"),
+            ("sys/fs/cgroup/pkg.slice/memory.events", EVENTS),
+            ("sys/fs/cgroup/pkg.slice/memory.events.local", LOCAL),
+            ("sys/fs/cgroup/pkg.slice/holdfast.service/memory.current", "40894464\n"),
+            ("sys/fs/cgroup/pkg.slice/holdfast.service/memory.high", "268435456\n"),
+            ("sys/fs/cgroup/pkg.slice/holdfast.service/memory.max", "max\n"),
+            ("sys/fs/cgroup/pkg.slice/holdfast.service/memory.events", EVENTS),
+            ("sys/fs/cgroup/pkg.slice/holdfast.service/memory.events.local", LOCAL),
+        ]
+    }
+
+    #[test]
+    fn a_hierarchy_of_version_2_is_read_from_the_own_group_up_hard_and_soft_limits_alike() {
+        let limit = |changed: &[(&str, &str)], own| {
+            let mut files = version_2(own);
+            for (path, text) in changed {
+                files.retain(|(known, _)| known != path);
+                files.push((*path, *text));
+            }
+            a_nas_with(&files).1.cgroup_limit_bytes.map(|bytes| bytes / MIB)
+        };
+        let service = "0::/pkg.slice/holdfast.service\n";
+        assert_eq!(limit(&[], service), Some(256), "its own soft limit is the tightest");
+        let high = "sys/fs/cgroup/pkg.slice/holdfast.service/memory.high";
+        assert_eq!(limit(&[(high, "max\n")], service), Some(384), "the slice's hard limit");
+        let max = "sys/fs/cgroup/pkg.slice/holdfast.service/memory.max";
+        assert_eq!(limit(&[(max, "134217728\n")], service), Some(128), "its own hard limit");
+        let slice = "sys/fs/cgroup/pkg.slice/memory.max";
+        assert_eq!(limit(&[(high, "max\n"), (slice, "max\n")], service), None);
+        // More than the box has is none, and the group of everybody has no such files.
+        assert_eq!(limit(&[(high, "max\n"), (slice, "4294967296\n")], service), None);
+        assert_eq!(limit(&[], "0::/\n"), None);
+        // Inside a container its own group is at the top.
+        let container = [("sys/fs/cgroup/memory.max", "100663296\n")];
+        assert_eq!(limit(&container, "0::/\n"), Some(96));
+        // Version 1 beside it holds memory on a box that mixes both.
+        let mixed = [
+            ("sys/fs/cgroup/unified/cgroup.controllers", "\n"),
+            ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "201326592\n"),
+        ];
+        assert_eq!(limit(&mixed, "4:memory:/a\n0::/pkg.slice/holdfast.service\n"), Some(192));
+    }
+
+    #[test]
+    fn in_version_2_only_the_groups_own_dead_are_ours() {
+        let place = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = place.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        for (path, text) in version_2("0::/pkg.slice/holdfast.service\n") {
+            put(path, text);
+        }
+        let dsm = Dsm::at(place.path());
+        let before = OomKills::now(&dsm);
+        assert_eq!(before, OomKills { own_group: Some(1), anywhere: Some(5) });
+        // Somebody in a group below ours, and somebody else on the box.
+        let events = "sys/fs/cgroup/pkg.slice/holdfast.service/memory.events";
+        put(events, "low 0\nhigh 12\nmax 32\noom 3\noom_kill 3\noom_group_kill 0\n");
+        put("proc/vmstat", "nr_free_pages 1201\noom_kill 6\n");
+        let now = OomKills::now(&dsm);
+        assert!(!now.has_ours_since(&before) && now.has_any_since(&before));
+        put(&format!("{events}.local"), "low 0\nmax 8\noom 2\noom_kill 2\noom_group_kill 0\n");
+        assert!(OomKills::now(&dsm).has_ours_since(&before));
+        // Before Linux 5.2 there is only the sum.
+        std::fs::remove_file(place.path().join(format!("{events}.local"))).unwrap();
+        assert_eq!(OomKills::now(&dsm).own_group, Some(3));
     }
 
     #[test]

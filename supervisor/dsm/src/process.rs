@@ -83,6 +83,13 @@ impl ProcessId {
         wait_until(patience, || !self.is_alive())
     }
 
+    /// Whether it was ended and is not gone yet: it runs no program any more, and its locks are
+    /// about to be let go.
+    pub fn is_ending(self) -> bool {
+        let program = std::fs::read_link(format!("/proc/{}/exe", self.pid));
+        program.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) || !self.is_alive()
+    }
+
     /// The program it runs, when that may be known.
     pub fn program(self) -> Option<std::path::PathBuf> {
         std::fs::read_link(format!("/proc/{}/exe", self.pid)).ok()
@@ -215,6 +222,18 @@ mod tests {
         assert_eq!(facts.id, ProcessId { pid: 77, start_ticks: 123_456 });
         assert_eq!((facts.parent, facts.session, facts.is_zombie), (5, 76, false));
         assert_eq!(ProcessFacts::from_stat(77, "77 (x"), None);
+    }
+
+    #[test]
+    fn a_process_that_is_not_reaped_yet_is_ending_and_one_that_works_is_not() {
+        let own = ProcessId::of(std::process::id() as i32).unwrap();
+        assert!(!own.is_ending());
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let id = ProcessId::of(child.id() as i32).unwrap();
+        child.kill().unwrap();
+        assert!(wait_until(Duration::from_secs(60), || id.is_ending()));
+        child.wait().unwrap();
+        assert!(id.is_ending());
     }
 
     #[test]

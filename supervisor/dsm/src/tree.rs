@@ -17,24 +17,51 @@ const PARTLY: &str = ".partly-";
 /// Begins the name of what was copied whole and is to be deleted.
 const COPIED: &str = ".copied-";
 
+/// Begins the name of a folder that lay too deep to be deleted where it was.
+const TOO_DEEP: &str = ".too-deep-";
+
 /// No more names are tried for the rest of a move that was cut off.
 const CANDIDATES_MAX: usize = 100;
 
-/// Deletes `name` and everything in it. A link is removed, never what it points to.
+/// Deletes `name` and everything in it, however deep that is. A link is removed, never what it
+/// points to.
 pub fn delete(folder: &Folder, name: &str) -> Result<()> {
-    delete_below(folder, OsStr::new(name), 0)
+    delete_os(folder, OsStr::new(name))
 }
 
-fn delete_below(folder: &Folder, name: &OsStr, depth: usize) -> Result<()> {
+fn delete_os(folder: &Folder, name: &OsStr) -> Result<()> {
+    // What lies too deep comes up here, piece by piece, and its turn comes after.
+    let mut waiting = vec![name.to_owned()];
+    let mut moved_up = 0;
+    while let Some(name) = waiting.pop() {
+        let mut deep = Vec::new();
+        delete_below(folder, &name, 0, &mut |inner, child| {
+            moved_up += 1;
+            let up = with_prefix(TOO_DEEP, OsStr::new(&moved_up.to_string()));
+            inner.move_to(child, folder, &up)?;
+            deep.push(up);
+            Ok(())
+        })?;
+        waiting.append(&mut deep);
+    }
+    Ok(())
+}
+
+fn delete_below(
+    folder: &Folder,
+    name: &OsStr,
+    depth: usize,
+    move_up: &mut dyn FnMut(&Folder, &OsStr) -> Result<()>,
+) -> Result<()> {
     match folder.kind_os(name)? {
         Kind::Missing => return Ok(()),
         Kind::File | Kind::Other => return folder.unlink(name, UnlinkatFlags::NoRemoveDir),
+        Kind::Folder if depth >= DEPTH_MAX => return move_up(folder, name),
         Kind::Folder => {}
     }
     let inner = folder.inner_os(name)?;
-    check_depth(&inner, depth)?;
     for child in inner.names()? {
-        delete_below(&inner, &child, depth + 1)?;
+        delete_below(&inner, &child, depth + 1, move_up)?;
     }
     folder.unlink(name, UnlinkatFlags::RemoveDir)
 }
@@ -93,7 +120,7 @@ fn candidate(name: &OsStr, suffix: &str, counter: usize) -> OsString {
 pub fn carry(from: &Folder, name: &OsStr, to: &Folder, new_name: &OsStr) -> Result<()> {
     // Under a name of its own until it is whole, so that half a copy is never taken for the thing.
     let partly = with_prefix(PARTLY, new_name);
-    delete_below(to, &partly, 0)?;
+    delete_os(to, &partly)?;
     match from.move_to(name, to, new_name) {
         Err(DsmError::Io { source, .. }) if source.raw_os_error() == Some(nix::libc::EXDEV) => {}
         other => return other,
@@ -121,14 +148,14 @@ pub fn finish_carrying(from: &Folder, name: &OsStr, to: &Folder, new_name: &OsSt
         if to.kind_os(new_name)? == Kind::Folder && to.kind_os(&partly)? == Kind::Folder {
             // Made since the cut.
             merge(&to.inner_os(new_name)?, &to.inner_os(&partly)?, ".new")?;
-            delete_below(to, new_name, 0)?;
+            delete_os(to, new_name)?;
         } else if to.kind_os(new_name)? != Kind::Missing {
             to.move_to(new_name, to, &candidate(new_name, ".new", 1))?;
         }
         to.move_to(&partly, to, new_name)?;
         to.sync()?;
     }
-    delete_below(from, &copied, 0)?;
+    delete_os(from, &copied)?;
     from.sync()
 }
 
@@ -141,12 +168,12 @@ fn with_prefix(prefix: &str, name: &OsStr) -> OsString {
 /// Copies one entry, with everything in it, under the same name; it is whole or not there.
 pub fn copy_whole(from: &Folder, name: &OsStr, to: &Folder) -> Result<()> {
     let partly = with_prefix(PARTLY, name);
-    delete_below(to, &partly, 0)?;
+    delete_os(to, &partly)?;
     copy(from, name, to, &partly, 0)?;
     if to.kind_os(&partly)? == Kind::Missing {
         return Ok(());
     }
-    delete_below(to, name, 0)?;
+    delete_os(to, name)?;
     to.move_to(&partly, to, name)?;
     to.sync()
 }
@@ -233,6 +260,21 @@ mod tests {
         delete(&folder, "var").unwrap();
         assert!(folder.is_empty().unwrap());
         assert!(outside.path().join("precious").exists());
+    }
+
+    #[test]
+    fn a_folder_deeper_than_anybody_walks_is_deleted_all_the_same() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Folder::open(place.path()).unwrap();
+        for branch in ["a", "b"] {
+            let mut folder = root.inner_or_make("deep", 0o700).unwrap();
+            for depth in 0..DEPTH_MAX * 3 {
+                folder = folder.inner_or_make(branch, 0o700).unwrap();
+                folder.write(&format!("file {depth}"), b"x", 0o600).unwrap();
+            }
+        }
+        delete(&root, "deep").unwrap();
+        assert_eq!(root.names().unwrap(), Vec::<OsString>::new());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tests_support::stores::peer;
+use tests_support::peer;
 
 /// A certificate's life.
 const LIFE_SECONDS: u32 = 15;

@@ -107,10 +107,7 @@ impl Targets {
     /// An offer that is not newer than what is installed is no error here: compare with
     /// [`compare_versions`].
     pub fn newest(&self, wanted: &Wanted<'_>) -> Result<(&str, &TargetFile, Offer), TrustError> {
-        self.targets
-            .iter()
-            .filter_map(|(name, file)| Some((name.as_str(), file, Offer::read(file)?)))
-            .filter(|(_, _, offer)| offer.fits(wanted))
+        self.fitting(wanted)
             .max_by(|(_, _, one), (_, _, other)| compare_versions(&one.version, &other.version))
             .ok_or_else(|| TrustError::NoSuchTarget {
                 what: match self.targets.is_empty() {
@@ -127,6 +124,26 @@ impl Targets {
                     ),
                 },
             })
+    }
+
+    /// The signed file of this very version that fits, for who wants no other.
+    pub fn of_version(
+        &self,
+        wanted: &Wanted<'_>,
+        version: &str,
+    ) -> Result<(&str, &TargetFile, Offer), TrustError> {
+        self.fitting(wanted)
+            .find(|(_, _, offer)| compare_versions(&offer.version, version).is_eq())
+            .ok_or_else(|| TrustError::NoSuchTarget {
+                what: format!("{} {version} in channel {}", wanted.package, wanted.channel),
+            })
+    }
+
+    fn fitting(&self, wanted: &Wanted<'_>) -> impl Iterator<Item = (&str, &TargetFile, Offer)> {
+        self.targets
+            .iter()
+            .filter_map(|(name, file)| Some((name.as_str(), file, Offer::read(file)?)))
+            .filter(|(_, _, offer)| offer.fits(wanted))
     }
 }
 

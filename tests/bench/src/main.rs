@@ -85,6 +85,10 @@ pub struct Run {
     /// The memory cgroup's limit, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     limit: u64,
+    /// Measure each step that can be repeated so many times; the quickest counts
+    #[arg(long, value_name = "NUMBER", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=20))]
+    rounds: u32,
     /// Also measure with cold page caches (root only)
     #[arg(long)]
     cold: bool,

@@ -167,6 +167,8 @@ impl Scales {
             order.arg("--").args(command).current_dir(place);
             order.envs(environment.iter().map(|(name, value)| (name, value)));
             let _ = fs::remove_file(&result);
+            // What another tool wrote and did not wait for is no burden of this one.
+            nix::unistd::sync();
             let status = order.status()?;
             let said = fs::read(&log).unwrap_or_default();
             let figures: Value = match fs::read(&result) {

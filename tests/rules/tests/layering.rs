@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tests_rules::{expect_none, rooms, root};
 
 /// Every allowed arrow, and why it is there. A new one is a decision, not an edit.
-const ARROWS: [(&str, &str, &str); 29] = [
+const ARROWS: [(&str, &str, &str); 30] = [
     ("engine-storage", "engine-repository", "a stored file is named by its id and kind"),
     ("engine-storage", "tests-support", "its tests run object stores of others"),
     ("engine-transfer", "engine-contract", "it keeps to the memory plan"),
@@ -23,6 +23,7 @@ const ARROWS: [(&str, &str, &str); 29] = [
     ("supervisor-agent", "supervisor-fetch", "its update check asks the depot over HTTP"),
     ("supervisor-agent", "spk", "it unpacks what the depot signed, as bounded as the packager"),
     ("supervisor-agent", "supervisor-depot", "its tests open a depot to be updated from"),
+    ("supervisor-agent", "tests-support", "its tests wait as all others do"),
     ("supervisor-server", "supervisor-depot", "its commands are that room's, with flags"),
     ("supervisor-server", "spk", "its tests build packages to publish"),
     ("supervisor-server", "supervisor-fetch", "it follows other depots over HTTP"),

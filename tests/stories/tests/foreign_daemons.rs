@@ -9,10 +9,9 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 use tests_stories::folder_for_everybody;
 use tests_support::nas::{Removal, State};
-use tests_support::{Dsm, Hardware, Nas, Shell, program, run, workspace};
+use tests_support::{Dsm, Hardware, Nas, Shell, peer, program, run, wait_for, workspace};
 
 /// What makes one daemon a package.
 struct Foreign {
@@ -38,12 +37,10 @@ impl Foreign {
     }
 
     fn rest_server() -> Self {
-        let peers = workspace().join("scripts/peers");
-        let found = run(Command::new(peers).arg("rest-server")).must_succeed();
         let daemon = "command = [\"{target}/bin/restserver\", \"--no-auth\", \"--listen\", \
                       \"127.0.0.1:0\", \"--path\", \"{var}/data\"]\n\
                       ready_seconds = 1\nstop_seconds_max = 5\nidle_io = true\nnice = 10\n";
-        Self { name: "restserver", dies_of: "-SEGV", program: found.out.trim().into(), daemon }
+        Self { name: "restserver", dies_of: "-SEGV", program: peer("rest-server"), daemon }
     }
 
     /// A master with two workers, which outlive it when it is killed and keep what it listened at.
@@ -99,14 +96,6 @@ impl Foreign {
     }
 }
 
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(120);
-    while !holds() {
-        assert!(Instant::now() < end, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// The daemon's own process: the only one of the NAS that is no supervisor and no child of one's.
 fn daemon_of(nas: &Nas, name: &str) -> Option<u32> {
     let text = fs::read_to_string(nas.var(name).join(format!("run/{name}.pid"))).ok()?;
@@ -146,7 +135,7 @@ fn lives_as_any_package(foreign: &Foreign, dsm: Dsm, works: impl Fn(&Nas)) {
     let before = daemon_processes(&nas, name);
     assert!(before.contains(&pid), "{before:?}");
     run(Command::new("kill").args([foreign.dies_of, &pid.to_string()])).must_succeed();
-    wait_until("it is started again", || {
+    wait_for("it is started again", || {
         nas.status(name).is_ok_and(|state| state == State::Running)
             && daemon_of(&nas, name).is_some_and(|now| now != pid)
     });
@@ -173,7 +162,7 @@ fn a_shell_script_is_a_well_behaved_package() {
     let folder = folder_for_everybody();
     for dsm in [Dsm::Six, Dsm::Seven] {
         lives_as_any_package(&Foreign::script(folder.path()), dsm, |nas| {
-            wait_until("it counts", || nas.var("ticker").join("count").exists());
+            wait_for("it counts", || nas.var("ticker").join("count").exists());
         });
     }
 }
@@ -191,7 +180,7 @@ fn the_rest_server_of_restics_authors_is_a_well_behaved_package() {
             stream.read_to_string(&mut answer).ok()?;
             answer.starts_with("HTTP/1.0 404").then_some(())
         };
-        wait_until("it answers over HTTP", || answers().is_some());
+        wait_for("it answers over HTTP", answers);
     });
 }
 
@@ -207,7 +196,7 @@ fn nginx_is_a_well_behaved_package_and_its_workers_do_not_outlive_it() {
             stream.read_to_string(&mut answer).ok()?;
             answer.ends_with("served").then_some(())
         };
-        wait_until("it answers over HTTP", || answers().is_some());
-        wait_until("both workers are there", || daemon_processes(nas, "nginxd").len() == 3);
+        wait_for("it answers over HTTP", answers);
+        wait_for("both workers are there", || daemon_processes(nas, "nginxd").len() == 3);
     });
 }

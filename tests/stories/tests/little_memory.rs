@@ -8,13 +8,16 @@ use std::time::{Duration, Instant};
 use tests_stories::{Depot, OurBox, PACKAGE};
 use tests_support::nas::State;
 use tests_support::tree::Tree;
-use tests_support::{Dsm, Shell, run};
+use tests_support::{Dsm, Shell, Telling, TempHome, run, wait_longer};
 
 const MIB: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(if cfg!(feature = "long") { 3600 } else { 600 });
 
 /// Files of the owner; with time to spare (`--features long`), as many as a NAS of a family has.
 const FILES: usize = if cfg!(feature = "long") { 200_000 } else { 10_000 };
+
+/// Files in one folder of the owner: with time to spare a million, whose names alone are 30 MB.
+const FILES_OF_ONE_FOLDER: usize = if cfg!(feature = "long") { 1_000_000 } else { 30_000 };
 
 /// A cgroup with a limit; it is removed when dropped.
 struct Group {
@@ -47,6 +50,19 @@ impl Group {
         let swap_bytes = if is_second { 0 } else { bytes };
         let _ = fs::write(folder.join(swap), swap_bytes.to_string());
         Self { folder, is_second }
+    }
+
+    /// Runs a program in it to its end, which must be a good one.
+    #[track_caller]
+    fn must(&self, program: &Command) -> String {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(&self.folder);
+        command.arg(program.get_program()).args(program.get_args());
+        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let done = command.stdin(Stdio::null()).output().expect("a shell");
+        let told = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{program:?}: {}: {told}", done.status);
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// How many processes the kernel ended in it for want of memory.
@@ -106,12 +122,8 @@ impl Narrow {
         fs::read_to_string(path).unwrap_or_default()
     }
 
-    fn waits_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(Instant::now() < end, "waited in vain: {what}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    fn waits_for(&self, what: &str, holds: impl FnMut() -> bool) {
+        wait_longer(PATIENCE, Telling(|| format!("{what}\n{}", self.log())), holds);
     }
 
     fn supervisor(&self, words: &[&str]) -> String {
@@ -163,6 +175,60 @@ fn in_a_small_cgroup_the_engine_backs_up_many_files_inside_its_plan() {
     println!("{FILES} files, {} MiB of a plan of {}", most >> 20, plan >> 20);
     assert!(most > 0 && most <= plan, "{most} bytes of a plan of {plan}");
     nas.stops();
+}
+
+#[test]
+fn one_huge_folder_and_all_that_is_done_with_a_repository_need_no_more_than_64_mib() {
+    let (group, home) = (Group::of(64 * MIB), TempHome::new());
+    let tree = Tree::at(home.source());
+    tree.many("messages", FILES_OF_ONE_FOLDER);
+    let source = home.source().display().to_string();
+    let must = |words: &[&str]| group.must(&home.holdfast(words));
+    must(&["init"]);
+    must(&["backup", &source]);
+    let first = fs::read_dir(home.source().join("messages")).expect("a folder").next();
+    let first = first.expect("a file").expect("a file").path();
+    fs::write(&first, "changed").expect("a file");
+    let told = must(&["--json", "backup", &source]);
+    assert!(told.contains("\"files_changed\":1"), "{told}");
+    must(&["check"]);
+    must(&["check", "--read-data"]);
+    assert_eq!(must(&["ls", "latest"]).matches("/messages/").count(), FILES_OF_ONE_FOLDER);
+    let restored = home.restored().display().to_string();
+    must(&["restore", "latest", "--target", &restored, "--delete"]);
+    must_be_alike(&home.source(), &home.restored_source());
+    must(&["repair", "index", "--read-all-packs"]);
+    must(&["repair", "snapshots"]);
+    let old = home.repository().display().to_string();
+    let password = home.password_file().display().to_string();
+    let new = home.join("copy").display().to_string();
+    let of_copy = |words: &[&str]| {
+        let words = [&["-r", &new, "--password-file", &password], words].concat();
+        let mut holdfast = Command::new(tests_support::program("holdfast"));
+        group.must(holdfast.env("HOME", home.join("home")).args(words))
+    };
+    of_copy(&["init"]);
+    of_copy(&["copy", "--from-repo", &old, "--from-password-file", &password]);
+    of_copy(&["check", "--read-data"]);
+    must(&["forget", "--keep-last", "1", "--prune", "--max-unused", "0"]);
+    assert_eq!(group.kills(), 0);
+    run(&mut home.restic(&["check", "--read-data"])).must_succeed();
+}
+
+/// Two folders of files hold the same.
+fn must_be_alike(one: &Path, other: &Path) {
+    let names = |folder: &Path| {
+        let entries = fs::read_dir(folder.join("messages")).expect("a folder");
+        let mut names: Vec<_> = entries.map(|entry| entry.expect("a name").file_name()).collect();
+        names.sort();
+        names
+    };
+    let found = names(one);
+    assert!(found == names(other) && found.len() == FILES_OF_ONE_FOLDER);
+    for name in found {
+        let read = |folder: &Path| fs::read(folder.join("messages").join(&name)).expect("a file");
+        assert!(read(one) == read(other), "{name:?}");
+    }
 }
 
 #[test]

@@ -2,14 +2,13 @@
 //! pass in moments: both programs live by a clock that the story sets.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use tests_stories::{Depot, Line, OurBox, PACKAGE, packs};
 use tests_support::nas::State;
 use tests_support::tree::Tree;
-use tests_support::{Dsm, Shell, compare, run, workspace};
+use tests_support::{Dsm, RestServer, Shell, Telling, compare, run, wait_longer};
 
 const MIB: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -112,11 +111,8 @@ impl Clocked {
     }
 
     fn waits_for(&self, what: &str, holds: impl Fn(&OurBox) -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !holds(&self.our_box) {
-            assert!(Instant::now() < end, "waited in vain: {what}\n{}", self.history());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let what = Telling(|| format!("{what}\n{}", self.history()));
+        wait_longer(PATIENCE, what, || holds(&self.our_box));
     }
 
     fn log(&self, name: &str) -> String {
@@ -152,33 +148,6 @@ fn date(zone: &str, seconds: i64) -> String {
     run(&mut date).must_succeed().out.trim().to_owned()
 }
 
-/// restic's REST server over a folder; where it listens.
-struct Server(Child);
-
-impl Server {
-    fn over(folder: &Path) -> (Self, String) {
-        let peers = workspace().join("scripts/peers");
-        let found = run(Command::new(peers).arg("rest-server")).must_succeed();
-        let mut server = Command::new(found.out.trim());
-        server.args(["--no-auth", "--listen", "127.0.0.1:0", "--path"]).arg(folder);
-        server.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = server.spawn().expect("it starts");
-        let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let address = said
-            .by_ref()
-            .find_map(|line| Some(line.ok()?.rsplit_once("server on ")?.1.to_owned()))
-            .expect("it says where it listens");
-        std::thread::spawn(move || said.for_each(drop));
-        (Self(child), address)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = (self.0.kill(), self.0.wait());
-    }
-}
-
 /// Where the zones of this machine are, this box has them, too.
 fn has_zones(our_box: &OurBox) {
     let zones = our_box.nas().path("usr/share/zoneinfo");
@@ -200,9 +169,8 @@ fn a_backup_longer_than_a_night_is_done_in_the_sum_of_its_nights() {
         tree.noise(format!("photo {number}"), 3 * MIB, number + 1);
     }
     let served = nas.our_box.outside("served");
-    fs::create_dir_all(&served).expect("a folder");
-    let (_server, address) = Server::over(&served);
-    let line = Line::to(&address);
+    let server = RestServer::over(&served, &[], None);
+    let line = Line::to(&server.address.to_string());
     let repository = served.join("boxes");
 
     // Two nights are too short. The clocks change in the second, and again in the third.

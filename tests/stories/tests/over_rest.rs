@@ -1,46 +1,14 @@
 //! A repository on the REST server restic's authors wrote: ours over the line, then restic's over
 //! the line and from the server's own disk.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use tests_support::compare::trees;
 use tests_support::tree::ordinary;
-use tests_support::{Finished, TempHome, program, run};
+use tests_support::{Finished, RestServer, TempHome, program, run};
 
 /// The sum of `se:c/r@t`, as `htpasswd -s` writes it.
 const ALICE: &str = "alice:{SHA}SNWJPhTAHOXx+48aLrtOliMf8Uc=";
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = (self.0.kill(), self.0.wait());
-    }
-}
-
-/// A server over a folder that asks for a password, and its host and port.
-fn a_server(folder: &Path) -> (Server, String) {
-    let peers = tests_support::workspace().join("scripts/peers");
-    let found = run(Command::new(peers).arg("rest-server")).must_succeed();
-    std::fs::create_dir_all(folder).unwrap();
-    std::fs::write(folder.join(".htpasswd"), ALICE).unwrap();
-    let mut child = Command::new(found.out.trim())
-        .args(["--private-repos", "--listen", "127.0.0.1:0", "--path"])
-        .arg(folder)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = said
-        .by_ref()
-        .find_map(|line| Some(line.unwrap().rsplit_once("server on ")?.1.to_owned()))
-        .expect("the server says where it listens");
-    // It goes on writing, and must find somebody who reads.
-    std::thread::spawn(move || said.for_each(drop));
-    (Server(child), address)
-}
 
 /// Runs a program on a repository that may be anywhere, with the password of `home`.
 fn on(home: &TempHome, program: &Path, repository: &str, arguments: &[&str]) -> Finished {
@@ -53,7 +21,8 @@ fn on(home: &TempHome, program: &Path, repository: &str, arguments: &[&str]) -> 
 fn what_we_sent_to_a_server_comes_back_by_ours_and_by_restic() {
     let home = TempHome::new();
     ordinary(&home.source(), 40 << 20);
-    let (_server, address) = a_server(&home.join("served"));
+    let server = RestServer::over(&home.join("served"), &["--private-repos"], Some(ALICE));
+    let address = server.address;
     let repository = format!("rest:http://alice:se%3Ac%2Fr%40t@{address}/alice/photos");
     let source = home.source();
     let source = source.to_str().unwrap();

@@ -7,13 +7,9 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 use tests_stories::{built_and_checked, folder_for_everybody};
 use tests_support::nas::{Removal, State};
-use tests_support::{Dsm, Hardware, Nas, Shell, fetch, program, run, workspace};
-
-/// Starting a shell takes moments; this long only when something is wrong.
-const PATIENCE_SECONDS_MAX: u64 = 60;
+use tests_support::{Dsm, Hardware, Nas, Shell, fetch, program, run, wait_for, workspace};
 
 /// What answers to a wizard there are.
 type Answers = BTreeMap<String, String>;
@@ -35,18 +31,6 @@ fn nas(place: &Path, dsm: Dsm, shell: Shell) -> Nas {
     Nas::create(&place.join("nas"), dsm, hardware, shell).expect("a NAS in a folder")
 }
 
-/// Waits until `found` is there, and gives it.
-fn waits_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let patience = Instant::now() + Duration::from_secs(PATIENCE_SECONDS_MAX);
-    loop {
-        if let Some(it) = found() {
-            return it;
-        }
-        assert!(Instant::now() < patience, "there never was {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn a_shell_script_becomes_a_daemon_that_starts_stops_and_dies_honestly_on_every_dsm() {
     for (dsm, number, shell) in
@@ -60,7 +44,7 @@ fn a_shell_script_becomes_a_daemon_that_starts_stops_and_dies_honestly_on_every_
         nas.start("heartbeat").expect("it starts");
         assert_eq!(nas.status("heartbeat").expect("a status"), State::Running);
         let beats = nas.var("heartbeat").join("beats");
-        let beat = waits_for("a beat", || std::fs::read_to_string(&beats).ok());
+        let beat = wait_for("a beat", || std::fs::read_to_string(&beats).ok());
         assert!(beat.starts_with("20"), "{beat}");
         nas.start("heartbeat").expect("a second start is no second daemon");
         nas.stop("heartbeat").expect("it stops");
@@ -84,7 +68,7 @@ fn a_program_of_debian_serves_its_page_on_the_port_the_owner_named() {
     let nas = nas(place.path(), Dsm::Seven, Shell::Bash);
     let spk = packed("web-server", "x86_64", "7", place.path());
     let name = "web-server";
-    let port = waits_for("a free port", || {
+    let port = wait_for("a free port", || {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("a port").port().to_string();
         let answers = Answers::from([("wizard_port".to_owned(), port.clone())]);
@@ -97,7 +81,7 @@ fn a_program_of_debian_serves_its_page_on_the_port_the_owner_named() {
         nas.uninstall(name, Removal::Everything, &Answers::new()).expect("it goes");
         None
     });
-    let page = waits_for("a page", || fetch(&format!("http://127.0.0.1:{port}/")).ok());
+    let page = wait_for("a page", || fetch(&format!("http://127.0.0.1:{port}/")).ok());
     assert!(String::from_utf8_lossy(&page.body).contains("It works"));
     nas.stop(name).expect("it stops");
     assert!(fetch(&format!("http://127.0.0.1:{port}/")).is_err(), "it is still served");

@@ -4,10 +4,10 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tests_stories::{Depot, OurBox, PACKAGE};
 use tests_support::nas::State;
-use tests_support::{Dsm, Shell};
+use tests_support::{Dsm, Shell, Telling, wait_longer};
 
 const EVERYWHERE: [(Dsm, Shell); 2] = [(Dsm::Six, Shell::Ash), (Dsm::Seven, Shell::Bash)];
 
@@ -134,11 +134,10 @@ fn an_engine_that_hangs_is_noticed_and_started_again_and_its_owner_can_read_why(
     signal(hung, Signal::SIGSTOP);
     let log = our_box.nas().var(PACKAGE).join("log/supervisor.log");
     let said = || fs::read_to_string(&log).unwrap_or_default();
-    let until = Instant::now() + Duration::from_secs(300);
-    while our_box.engines().contains(&hung) || our_box.state() != State::Running {
-        assert!(Instant::now() < until, "it is not noticed: {}", said());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let what = Telling(|| format!("it is noticed: {}", said()));
+    wait_longer(Duration::from_secs(300), what, || {
+        !our_box.engines().contains(&hung) && our_box.state() == State::Running
+    });
     assert!(said().contains("the daemon hangs: no answer within 2 seconds"), "{}", said());
     let told = Command::new(our_box.nas().target(PACKAGE).join("bin/holdfast-supervisor"))
         .args(["status", "--package", PACKAGE, "--root"])

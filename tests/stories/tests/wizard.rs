@@ -2,13 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
 use tests_stories::{Depot, OurBox, PACKAGE};
 use tests_support::nas::State;
-use tests_support::{Center, Dsm, Shell, compare, program, run, tree};
-
-/// A first backup of a few MiB takes moments; this long only when something is wrong.
-const FIRST_BACKUP_SECONDS_MAX: u64 = 120;
+use tests_support::{Center, Dsm, Shell, Telling, compare, program, run, tree, wait_for};
 
 fn install_with(our_box: &OurBox, depot: &Depot, answers: &[(&str, &Path)]) {
     let center = Center::with_source(our_box.nas(), depot.url()).expect("the depot answers");
@@ -48,15 +44,11 @@ fn three_answers_and_the_folder_is_backed_up() {
             our_box.start();
         }
 
-        let patience = Instant::now() + Duration::from_secs(FIRST_BACKUP_SECONDS_MAX);
-        let ended = loop {
+        let what = Telling(|| format!("a first backup: {}", history(&our_box)));
+        let ended = wait_for(what, || {
             let ended = sets(&our_box)[0]["last_run"]["ended"].clone();
-            if !ended.is_null() {
-                break ended;
-            }
-            assert!(Instant::now() < patience, "no first backup: {}", history(&our_box));
-            std::thread::sleep(Duration::from_millis(50));
-        };
+            (!ended.is_null()).then_some(ended)
+        });
         assert!(ended["done"].is_object(), "{ended}");
         let target = our_box.outside("restored");
         let mut restore = std::process::Command::new(program("holdfast"));
@@ -86,15 +78,10 @@ fn a_disk_that_is_not_connected_at_the_installation_is_used_once_it_is() {
     let answers = [("pkgwizard_source", &*source), ("pkgwizard_destination", &*repository)];
     install_with(&our_box, &depot, &answers);
     assert_eq!(our_box.state(), State::Running);
-    let patience = Instant::now() + Duration::from_secs(FIRST_BACKUP_SECONDS_MAX);
-    let told = loop {
-        let told = history(&our_box);
-        if told.contains("could not be set up") {
-            break told;
-        }
-        assert!(Instant::now() < patience, "nothing is said of the disk: {told}");
-        std::thread::sleep(Duration::from_millis(50));
-    };
+    let what = Telling(|| format!("a word of the disk: {}", history(&our_box)));
+    let told = wait_for(what, || {
+        Some(history(&our_box)).filter(|told| told.contains("could not be set up"))
+    });
     assert!(told.contains("usb disk"), "{told}");
     assert_eq!(sets(&our_box), serde_json::json!([]));
     assert!(!disk.exists(), "a folder was made where the disk belongs");
@@ -102,9 +89,6 @@ fn a_disk_that_is_not_connected_at_the_installation_is_used_once_it_is() {
     std::fs::create_dir(&disk).expect("the disk is connected");
     our_box.stop();
     our_box.start();
-    let patience = Instant::now() + Duration::from_secs(FIRST_BACKUP_SECONDS_MAX);
-    while !sets(&our_box)[0]["last_run"]["ended"]["done"].is_object() {
-        assert!(Instant::now() < patience, "{}", sets(&our_box));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let what = Telling(|| format!("the first backup: {}", sets(&our_box)));
+    wait_for(what, || sets(&our_box)[0]["last_run"]["ended"]["done"].is_object());
 }

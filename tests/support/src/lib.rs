@@ -5,7 +5,8 @@
 //! with its environment, its users and its links. [`Center`] asks a depot as Package Center asks.
 //! [`tree`] makes the files that break backups, [`compare`] says in which byte or attribute two
 //! trees differ, [`program`] finds (and builds) the real programs of the workspace, [`stores`]
-//! starts object stores.
+//! starts object stores, [`RestServer`] and [`SshServer`] are other places for repositories,
+//! [`wait_for`] waits for what is about to be so.
 //!
 //! **Invariant:** nothing here is shared with what it judges. Packages are unpacked by the
 //! system's `tar` and their INFO is read by DSM's rules written down a second time: a mistake in
@@ -19,7 +20,10 @@ pub mod compare;
 mod home;
 mod http;
 pub mod nas;
+mod patience;
 mod programs;
+mod rest_server;
+mod ssh_server;
 pub mod stores;
 pub mod tree;
 
@@ -27,4 +31,7 @@ pub use center::{Center, Offer, Row, fetch, md5};
 pub use home::TempHome;
 pub use http::Answer;
 pub use nas::{Dsm, Hardware, Nas, NasError, Shell};
-pub use programs::{Finished, Running, program, run, workspace};
+pub use patience::{Found, PATIENCE, Telling, wait_for, wait_longer};
+pub use programs::{Finished, Running, peer, program, run, workspace};
+pub use rest_server::RestServer;
+pub use ssh_server::{SshServer, sftp_server};

@@ -57,6 +57,19 @@ fn build() -> PathBuf {
     target_folder.join(if profile == "dev" { "debug" } else { &profile })
 }
 
+/// A program of others that judges ours, found or fetched by `scripts/peers`.
+///
+/// # Panics
+/// When it cannot be had.
+pub fn peer(name: &str) -> PathBuf {
+    // Building one takes as long as it takes.
+    let found = Command::new(workspace().join("scripts/peers")).arg(name).output();
+    let found = found.expect("scripts/peers starts");
+    let told = String::from_utf8_lossy(&found.stderr);
+    assert!(found.status.success(), "this test needs {name}: {told}");
+    PathBuf::from(String::from_utf8_lossy(&found.stdout).trim())
+}
+
 /// The target folder and profile the running test was built in.
 fn build_place() -> (PathBuf, String) {
     let this = std::env::current_exe().expect("a test knows its own path");

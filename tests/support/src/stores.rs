@@ -4,7 +4,7 @@
 //! moto pages its listings and minds `If-Match` and `If-None-Match`, and looks neither at
 //! signatures nor at sums. Garage looks at those, and takes no notice of conditions.
 
-use crate::programs::workspace;
+use crate::programs::peer;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -198,14 +198,4 @@ impl Drop for Garage {
 fn free_ports() -> [u16; 3] {
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     held.map(|listener| listener.local_addr().expect("an address").port())
-}
-
-/// A program of others, found or fetched.
-pub fn peer(name: &str) -> PathBuf {
-    // Building one takes as long as it takes.
-    let found = Command::new(workspace().join("scripts/peers")).arg(name).output();
-    let found = found.expect("scripts/peers starts");
-    let told = String::from_utf8_lossy(&found.stderr);
-    assert!(found.status.success(), "this test needs {name}: {told}");
-    PathBuf::from(String::from_utf8_lossy(&found.stdout).trim())
 }

@@ -45,7 +45,8 @@ fn a_bucket_conforms() {
 #[test]
 fn a_bucket_conforms_over_a_line_that_breaks_when_we_try_again() {
     let garage = Garage::start();
-    let line = BadLine::to(garage.url.strip_prefix("http://").unwrap().parse().unwrap());
+    let garage_at = garage.url.strip_prefix("http://").unwrap().parse().unwrap();
+    let line = BadLine::to(garage_at, 3000, 600_000);
     let url = format!("http://{}", line.address);
     conforms_but_for_rivals(|| {
         let bucket = s3(&url, &format!("{BUCKET}/repository"), &garage.key);
@@ -59,7 +60,8 @@ fn a_pack_in_parts_arrives_as_it_is_over_a_line_that_breaks() {
     let garage = Garage::start();
     let direct = in_bucket(&garage, "p");
     direct.create().unwrap();
-    let line = BadLine::of(garage.url.strip_prefix("http://").unwrap().parse().unwrap(), 6 << 20);
+    let garage_at = garage.url.strip_prefix("http://").unwrap().parse().unwrap();
+    let line = BadLine::to(garage_at, 3000, 6 << 20);
     let url = format!("http://{}", line.address);
     let bucket = s3(&url, &format!("{BUCKET}/p"), &garage.key);
     let retrying = Retrying::around(Arc::new(bucket), untiring());

@@ -5,8 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Passes bytes on to a server and cuts every connection: most after some hundred bytes, one of
-/// nine after more. In either direction: at times before the request was read whole, at
+/// Passes bytes on to a server and cuts every connection: most after few bytes, one of nine after
+/// more. In either direction: at times before the request was read whole, at
 /// times after it was obeyed and before the answer came.
 pub struct BadLine {
     /// Where to connect to.
@@ -15,12 +15,8 @@ pub struct BadLine {
 }
 
 impl BadLine {
-    pub fn to(server: SocketAddr) -> Self {
-        Self::of(server, 600_000)
-    }
-
-    /// One of nine connections lasts for about this many bytes.
-    pub fn of(server: SocketAddr, bytes_long: usize) -> Self {
+    /// Most connections last for about `few` bytes, one of nine for about `more`.
+    pub fn to(server: SocketAddr, few: usize, more: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let cuts = Arc::new(AtomicUsize::new(0));
@@ -30,7 +26,7 @@ impl BadLine {
                 let Ok(upstream) = TcpStream::connect(server) else { return };
                 let _ = (client.set_nodelay(true), upstream.set_nodelay(true));
                 let mut chance = number.wrapping_mul(0x9e37_79b9) >> 7;
-                let bytes_max = if number % 9 == 0 { bytes_long } else { 3000 };
+                let bytes_max = if number % 9 == 0 { more } else { few };
                 let mut cut_after = || {
                     chance = chance.wrapping_mul(1_103_515_245).wrapping_add(12_345) % (1 << 31);
                     bytes_max * 3 / 4 + chance % bytes_max

@@ -3,7 +3,6 @@
 
 mod bad_line;
 mod lies;
-mod server;
 
 use bad_line::BadLine;
 use engine_repository::{FileKind, Id};
@@ -11,10 +10,10 @@ use engine_storage::testing::{QuickClock, conforms_where_names_are_sums};
 use engine_storage::{
     Address, Clock, Name, Patience, Persistence, Rest, Retrying, Storage, StorageError, list_all,
 };
-use server::Server;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tests_support::RestServer;
 
 fn rest(url: &str) -> Rest {
     Rest::at(Address::parse(url).unwrap(), &std::env::temp_dir(), Patience::default())
@@ -35,14 +34,14 @@ const UNVERIFIED: &[&str] = &["--no-verify-upload"];
 
 #[test]
 fn a_rest_server_conforms() {
-    let server = Server::start(UNVERIFIED, None);
+    let server = RestServer::start(UNVERIFIED, None);
     conforms_where_names_are_sums(|| Arc::new(at(server.address, "repository")));
 }
 
 #[test]
 fn a_rest_server_conforms_over_a_line_that_breaks_when_we_try_again() {
-    let server = Server::start(UNVERIFIED, None);
-    let line = BadLine::to(server.address);
+    let server = RestServer::start(UNVERIFIED, None);
+    let line = BadLine::to(server.address, 3000, 600_000);
     conforms_where_names_are_sums(|| {
         Arc::new(Retrying::around(Arc::new(at(line.address, "repository")), untiring()))
     });
@@ -51,7 +50,7 @@ fn a_rest_server_conforms_over_a_line_that_breaks_when_we_try_again() {
 
 #[test]
 fn packs_of_many_megabytes_arrive_as_they_are_and_leave_no_temporary_file() {
-    let server = Server::start(&[], None);
+    let server = RestServer::start(&[], None);
     let scratch = tempfile::tempdir().unwrap();
     let address = Address::parse(&format!("http://{}/a/b", server.address)).unwrap();
     let storage = Rest::at(address, scratch.path(), Patience::default());
@@ -76,7 +75,7 @@ fn packs_of_many_megabytes_arrive_as_they_are_and_leave_no_temporary_file() {
 
 #[test]
 fn a_file_that_was_changed_on_its_way_is_not_taken_by_the_server() {
-    let server = Server::start(&[], None);
+    let server = RestServer::start(&[], None);
     let storage = at(server.address, "repository");
     storage.create().unwrap();
     let name = Name::of(FileKind::Index, Id::of(b"what was meant"));
@@ -90,7 +89,7 @@ fn a_file_that_was_changed_on_its_way_is_not_taken_by_the_server() {
 fn a_user_needs_the_password_and_no_message_holds_it() {
     // The sum of `se:c/r@t`, as `htpasswd -s` writes it.
     let line = "alice:{SHA}SNWJPhTAHOXx+48aLrtOliMf8Uc=";
-    let server = Server::start(&["--private-repos"], Some(line));
+    let server = RestServer::start(&["--private-repos"], Some(line));
     let host = server.address;
     let good = rest(&format!("http://alice:se%3Ac%2Fr%40t@{host}/alice/photos"));
     good.create().unwrap();
@@ -112,7 +111,7 @@ fn a_user_needs_the_password_and_no_message_holds_it() {
 
 #[test]
 fn a_server_that_only_takes_more_is_told_from_one_that_has_the_name() {
-    let server = Server::start(&["--append-only"], None);
+    let server = RestServer::start(&["--append-only"], None);
     let storage = at(server.address, "repository");
     storage.create().unwrap();
     let (pack, lock) = (Id::of(b"pack"), Id::of(b"lock"));
@@ -128,7 +127,7 @@ fn a_server_that_only_takes_more_is_told_from_one_that_has_the_name() {
 
 #[test]
 fn a_quota_that_is_reached_is_called_full_and_not_tried_again() {
-    let server = Server::start(&["--max-size", "100000"], None);
+    let server = RestServer::start(&["--max-size", "100000"], None);
     let retrying = Retrying::around(Arc::new(at(server.address, "repository")), untiring());
     retrying.create().unwrap();
     let bytes = vec![7; 1_000_000];
@@ -141,7 +140,7 @@ fn a_quota_that_is_reached_is_called_full_and_not_tried_again() {
 
 #[test]
 fn a_repository_that_was_deleted_is_gone_and_not_empty() {
-    let server = Server::start(&[], None);
+    let server = RestServer::start(&[], None);
     let storage = at(server.address, "repository");
     storage.create().unwrap();
     storage.write(Name::CONFIG, b"config").unwrap();
@@ -154,7 +153,7 @@ fn a_repository_that_was_deleted_is_gone_and_not_empty() {
 
 #[test]
 fn a_server_that_was_stopped_is_unreachable_for_as_long_as_we_try() {
-    let server = Server::start(&[], None);
+    let server = RestServer::start(&[], None);
     let storage = Arc::new(at(server.address, "repository"));
     let clock = Arc::new(QuickClock::default());
     let persistence = Persistence { clock: clock.clone(), ..Persistence::default() };

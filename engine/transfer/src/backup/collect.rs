@@ -10,12 +10,13 @@ use super::content::Content;
 use super::pack::ToPack;
 use super::seal::{Job, seal};
 use super::shared::Shared;
+use crate::Result;
 use crate::careful::CarefulSealer;
-use crate::errors::Cause;
+use crate::large;
 use crate::repository::unwritable;
-use crate::{Result, TransferError};
+use crate::tree_buffer::{ShownTree, TreeBuffer, WrittenTree, make_room_in};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use engine_repository::{BlobKind, Id, Node, TreeWriter};
+use engine_repository::{BlobKind, Id, Node};
 use std::time::Duration;
 
 /// How often it looks whether a checkpoint is due while nothing comes: a file of a TiB is being
@@ -40,8 +41,7 @@ pub(super) enum Step {
 /// A folder that is not finished.
 struct OpenTree {
     node: Option<Box<Node>>,
-    writer: TreeWriter,
-    json: Vec<u8>,
+    tree: TreeBuffer,
 }
 
 /// The collector.
@@ -96,7 +96,7 @@ impl<'a> Collector<'a> {
                 self.checkpoint()?;
             }
             match steps.recv_timeout(LOOK) {
-                Ok(Step::Enter(node)) => self.enter(node),
+                Ok(Step::Enter(node)) => self.enter(node)?,
                 Ok(Step::Node(node, content)) => {
                     if !self.node(node, content)? {
                         return Ok(None);
@@ -119,13 +119,15 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn enter(&mut self, node: Option<Box<Node>>) {
+    fn enter(&mut self, node: Option<Box<Node>>) -> Result<()> {
         if let Some(node) = &node {
             self.path.push(b'/');
             self.path.extend_from_slice(&node.name);
         }
-        let mut json = self.shared.buffers.take(0);
-        self.open.push(OpenTree { node, writer: TreeWriter::new(&mut json), json });
+        make_room_in(self.shared.repository, &mut self.open, |open| &mut open.tree)?;
+        let tree = TreeBuffer::new(self.shared.buffers.take(0));
+        self.open.push(OpenTree { node, tree });
+        Ok(())
     }
 
     /// Takes in what is finished; `false` when the backup ends before it is.
@@ -148,16 +150,23 @@ impl<'a> Collector<'a> {
     }
 
     fn leave(&mut self) -> Result<Option<Id>> {
-        let Some(OpenTree { node, writer, json: mut bytes }) = self.open.pop() else {
-            return Ok(None);
-        };
-        writer.finish(&mut bytes);
-        let id = Id::of(&bytes);
+        let Some(OpenTree { node, tree }) = self.open.pop() else { return Ok(None) };
+        let tree = tree.finish()?;
+        let (WrittenTree::Held(id, _) | WrittenTree::Spooled(id, _)) = tree;
         self.ended = id;
         if let Some(claim) = self.shared.claim(BlobKind::Tree, &id) {
-            let share = self.shared.budget.take(2 * bytes.len());
+            let job = match tree {
+                WrittenTree::Held(id, bytes) => {
+                    let share = self.shared.budget.take(2 * bytes.len());
+                    Job::Tree { id, bytes, share, claim }
+                }
+                WrittenTree::Spooled(id, json) => {
+                    let share = self.shared.budget.take(large::MOVING_BYTES);
+                    Job::LargeTree { id, json, share, claim }
+                }
+            };
             // If nobody takes it the backup is ending, and everybody knows.
-            let _ = self.jobs.send(Job::Tree { id, bytes, share, claim });
+            let _ = self.jobs.send(job);
         } else if node.is_some() {
             self.shared.left_known_tree();
         }
@@ -170,7 +179,10 @@ impl<'a> Collector<'a> {
 
     fn push(&mut self, node: &Node) -> Result<()> {
         match self.open.last_mut() {
-            Some(tree) => push(tree, node),
+            Some(open) => {
+                open.tree.push(node).map_err(|cause| unwritable("a folder", cause))?;
+                open.tree.make_room(self.shared.repository)
+            }
             None => Ok(()),
         }
     }
@@ -181,25 +193,16 @@ impl<'a> Collector<'a> {
             return Ok(());
         }
         let mut sealer = CarefulSealer::of(self.shared.repository);
+        let store = |sealer: &mut _, tree: ShownTree<'_>| {
+            stored_for_now(self.shared, &self.packer, sealer, tree)
+        };
         let mut root = None;
         for place in (0..self.open.len()).rev() {
             let (above, below) = self.open.split_at_mut(place + 1);
-            let Some(tree) = above.last_mut() else { continue };
-            // It is finished where it is and opened again: a copy of a large one has no room.
-            let (writer, bytes) = (tree.writer.clone(), tree.json.len());
-            if let (Some(open), Some(_)) = (below.first().and_then(|it| it.node.as_ref()), root) {
-                push(tree, &Node { subtree: root, ..Node::clone(open) })?;
-            }
-            std::mem::replace(&mut tree.writer, writer).finish(&mut tree.json);
-            let id = Id::of(&tree.json);
-            if let Some(claim) = self.shared.claim(BlobKind::Tree, &id) {
-                let share = self.shared.budget.take(tree.json.len());
-                let named = (BlobKind::Tree, id);
-                let sealed = seal(self.shared, &mut sealer, named, &tree.json, share, claim)?;
-                let _ = self.packer.send(ToPack::Blobs(vec![sealed]));
-            }
-            tree.json.truncate(bytes);
-            root = Some(id);
+            let Some(open) = above.last_mut() else { continue };
+            let node = below.first().and_then(|below| below.node.as_ref()).zip(root);
+            let node = node.map(|(node, id)| Node { subtree: Some(id), ..Node::clone(node) });
+            root = Some(open.tree.show(node.as_ref(), |tree| store(&mut sealer, tree))?);
         }
         let Some(tree) = root else { return Ok(()) };
         self.is_anything_new = false;
@@ -210,7 +213,26 @@ impl<'a> Collector<'a> {
     }
 }
 
-fn push(tree: &mut OpenTree, node: &Node) -> Result<()> {
-    let pushed = tree.writer.push(node, &mut tree.json);
-    pushed.map_err(|cause| -> TransferError { unwritable("a folder", Cause::from(cause)) })
+/// Sees to it that an open folder as it is comes into a pack, and says its id.
+fn stored_for_now(
+    shared: &Shared<'_>,
+    packer: &Sender<ToPack>,
+    sealer: &mut CarefulSealer,
+    tree: ShownTree<'_>,
+) -> Result<Id> {
+    let (ShownTree::Held(id, _) | ShownTree::Spooled(id, _)) = tree;
+    let Some(claim) = shared.claim(BlobKind::Tree, &id) else { return Ok(id) };
+    let sealed = match tree {
+        ShownTree::Held(id, json) => {
+            let share = shared.budget.take(json.len());
+            let sealed = seal(shared, sealer, (BlobKind::Tree, id), json, share, claim)?;
+            ToPack::Blobs(vec![sealed])
+        }
+        ShownTree::Spooled(id, json) => {
+            let _share = shared.budget.take(large::MOVING_BYTES);
+            ToPack::Pack(large::seal_tree(shared.repository, &id, json)?, claim)
+        }
+    };
+    let _ = packer.send(sealed);
+    Ok(id)
 }

@@ -1,9 +1,10 @@
 //! The packer puts sealed blobs into packs; the storer makes packs durable and writes the index.
 //!
 //! Packs grow at the destination, two of each kind ([`OpenPacks`]), which together hold no more
-//! than one has room for. The storer works beside the packer, because waiting for a disk to have
-//! everything safe takes long and costs nothing. No pack waits between the two: it would be lost
-//! to a kill, as what is in those that grow is, and the one being stored.
+//! than one has room for; a tree too large to be held comes in a pack of its own. The storer works
+//! beside the packer, because waiting for a disk to have everything safe takes long and costs
+//! nothing. No pack waits between the two: it would be lost to a kill, as what is in those that
+//! grow is, and the one being stored.
 //!
 //! What becomes durable, in this order, and what a crash behind it leaves:
 //!
@@ -35,6 +36,8 @@ const INDEX_AGE_MAX: Duration = Duration::from_secs(300);
 pub(super) enum ToPack {
     /// A blob, or some that came together.
     Blobs(Vec<Sealed>),
+    /// A pack that was filled elsewhere, with one large tree of this claim.
+    Pack(Filled, Claim),
     /// A checkpoint, to be saved when every blob of these claims is stored.
     Checkpoint { tree: Id, claims: Claim },
 }
@@ -79,6 +82,10 @@ impl<'a> Packer<'a> {
     fn take(&mut self, given: ToPack) -> Result<()> {
         match given {
             ToPack::Blobs(blobs) => blobs.into_iter().try_for_each(|blob| self.add(blob))?,
+            ToPack::Pack(pack, claim) => {
+                self.shared.packed(claim);
+                self.send(ToStore::Pack(pack));
+            }
             ToPack::Checkpoint { tree, claims } => self.checkpoint = Some((tree, claims)),
         }
         let is_ready = |(_, claims): &mut (Id, Claim)| self.shared.are_packed(*claims);

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// Progress is told this often at most.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+/// No more folders wait to be counted: some MB of paths.
+const FOLDERS_LEFT_MAX: usize = 32_768;
+
 /// What there is to do, counted beside the backup.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Totals {
@@ -99,7 +102,8 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// Counts what there is to do. What cannot be looked at is not counted; the walk reports it.
+/// Counts what there is to do. What cannot be looked at is not counted; the walk reports it. Where
+/// more folders are to be looked into than have room, it stays unknown how much there is.
 pub(super) fn scan(
     shared: &Shared<'_>,
     branch: &Branch,
@@ -109,7 +113,7 @@ pub(super) fn scan(
 ) {
     let mut left = vec![(PathBuf::from("/"), Some(branch))];
     while let Some((path, branch)) = left.pop() {
-        if shared.is_stopped() || is_done() {
+        if shared.is_stopped() || is_done() || left.len() > FOLDERS_LEFT_MAX {
             return;
         }
         match branch {
@@ -118,7 +122,7 @@ pub(super) fn scan(
                     left.push((path.join(std::ffi::OsStr::from_bytes(name)), Some(child)));
                 }
             }
-            _ => scan_folder(&path, excludes, totals, &mut left),
+            _ => scan_folder(&path, excludes, totals, &mut left, is_done),
         }
     }
     lock(totals).is_complete = true;
@@ -129,15 +133,16 @@ fn scan_folder(
     excludes: &Patterns,
     totals: &Mutex<Totals>,
     left: &mut Vec<(PathBuf, Option<&Branch>)>,
+    is_done: &dyn Fn() -> bool,
 ) {
     let mut found = Totals::default();
-    let names = Folder::at(path).and_then(|folder| Ok((folder.names()?, folder)));
-    match names {
-        Ok((names, folder)) => {
-            for name in (0..names.len()).filter_map(|place| names.get(place)) {
+    match Folder::at(path) {
+        Ok(folder) => {
+            // What of it cannot be listed is not counted.
+            let _ = folder.each_name(&mut |name| {
                 let at = joined(path, name);
                 if !excludes.is_empty() && excludes.fit(&at) {
-                    continue;
+                    return Ok(());
                 }
                 match folder.stat(name) {
                     Ok(stat) if stat.kind == Kind::Folder => left.push((at, None)),
@@ -148,7 +153,11 @@ fn scan_folder(
                     Ok(stat) if stat.kind != Kind::Socket => found.files += 1,
                     _ => {}
                 }
-            }
+                match left.len() > FOLDERS_LEFT_MAX || is_done() {
+                    true => Err(std::io::ErrorKind::Interrupted.into()),
+                    false => Ok(()),
+                }
+            });
         }
         // A file named by itself.
         Err(_) => match std::fs::symlink_metadata(path) {

@@ -9,8 +9,11 @@ use super::catalogue::records::{Line, Record, Records, Stretch};
 use super::collect::Step;
 use super::digest::FolderDigest;
 use super::walk::{End, Found, Inside, Walked, Walker};
+use crate::TransferError;
 use crate::blobs::TreeNodes;
-use crate::posix::{Kind, Names, Stat, joined};
+use crate::cache::failed;
+use crate::names::{Cursor, Names, NamesBuilder};
+use crate::posix::{Kind, Stat, joined};
 use engine_repository::{Id, Node};
 use std::cmp::Ordering;
 use std::ffi::CStr;
@@ -116,26 +119,32 @@ impl Reuse {
 impl Walker<'_> {
     /// Looks at all entries of a folder. There is no sum if one of them cannot be looked at; they
     /// are looked at again then, and it is told.
-    pub(super) fn look(&self, found: &Found<'_>, names: &Names) -> Look {
+    pub(super) fn look(&self, found: &Found<'_>, names: &Names) -> Result<Look, End> {
         let mut look = Look::default();
+        let mut folders = NamesBuilder::new(self.shared.repository);
+        let no_room = |cause: std::io::Error| match cause.downcast::<TransferError>() {
+            Ok(error) => self.failed(error),
+            Err(cause) => self.failed(failed("sort names in", found.path, cause)),
+        };
         let mut digest = FolderDigest::of(&found.stat);
         let is_small = names.len() <= STATS_KEPT_MAX;
+        let mut cursor = Cursor::default();
         for place in 0..names.len() {
-            let Some(name) = names.get(place) else { continue };
+            let next = names.next(&mut cursor).map_err(|error| self.failed(error))?;
+            let Some(name) = next else { break };
             if place % LOOKS_AT_ONCE == LOOKS_AT_ONCE - 1 && self.shared.is_stopped() {
-                return Look::default();
+                return Ok(Look::default());
             }
             if !self.excludes.is_empty() && self.excludes.fit(&joined(found.path, name)) {
                 look.stats.extend(is_small.then_some(None));
                 continue;
             }
-            let Ok(stat) = found.folder.stat(name) else { return Look::default() };
+            let Ok(stat) = found.folder.stat(name) else { return Ok(Look::default()) };
             look.stats.extend(is_small.then_some(Some(stat)));
             match stat.kind {
-                Kind::Unknown => return Look::default(),
+                Kind::Unknown => return Ok(Look::default()),
                 Kind::Socket => continue,
-                Kind::Folder if look.folders.push(name).is_err() => return Look::default(),
-                Kind::Folder => {}
+                Kind::Folder => folders.push(name).map_err(no_room)?,
                 Kind::File => {
                     look.files += 1;
                     look.bytes += stat.size;
@@ -146,7 +155,8 @@ impl Walker<'_> {
         }
         // Whether the sum tells all changes matters to who writes it down.
         look.digest = Some(digest.finish(std::time::UNIX_EPOCH).0);
-        look
+        look.folders = folders.finish().map_err(no_room)?;
+        Ok(look)
     }
 
     /// A folder that is as it was.
@@ -169,8 +179,10 @@ impl Walker<'_> {
         let (name, tree, mut known) = (found.name.to_bytes().to_vec(), record.tree, record.below);
         self.reuse.kept.push(Kept { name, tree, node, rest: None });
         let mut is_unsettled = false;
-        for place in 0..look.folders.len() {
-            let Some(name) = look.folders.get(place) else { continue };
+        let mut cursor = Cursor::default();
+        loop {
+            let next = look.folders.next(&mut cursor).map_err(|error| self.failed(error))?;
+            let Some(name) = next else { break };
             if self.shared.is_stopped() {
                 return Err(End::Stopped);
             }

@@ -6,6 +6,8 @@ use super::shared::{Claim, Shared};
 use crate::Result;
 use crate::budget::Share;
 use crate::careful::CarefulSealer;
+use crate::large;
+use crate::spool::Spool;
 use crossbeam_channel::{Receiver, Sender};
 use engine_repository::crypto::OVERHEAD_BYTES;
 use engine_repository::{BlobKind, Id, SealedBlob};
@@ -16,6 +18,8 @@ pub(super) enum Job {
     Chunks(Vec<ReadChunk>),
     /// A folder, of which it is known that the repository lacks it.
     Tree { id: Id, bytes: Vec<u8>, share: Share, claim: Claim },
+    /// The same of one too large to be held.
+    LargeTree { id: Id, json: Spool, share: Share, claim: Claim },
 }
 
 /// A chunk of a file, as it was read.
@@ -66,17 +70,27 @@ pub(super) fn work(shared: &Shared<'_>, jobs: &Receiver<Job>, packer: &Sender<To
         }
         let sealed = match job {
             Job::Chunks(_) if shared.is_stopped() => continue,
-            Job::Chunks(chunks) => seal_chunks(shared, &mut sealer, chunks, &mut added),
+            Job::Chunks(chunks) => {
+                seal_chunks(shared, &mut sealer, chunks, &mut added).map(ToPack::Blobs)
+            }
             Job::Tree { id, bytes, share, claim } => {
                 let named = (BlobKind::Tree, id);
                 let sealed = seal(shared, &mut sealer, named, &bytes, share, claim);
-                sealed.map(|sealed| vec![added.with(sealed, shared, bytes)])
+                sealed.map(|sealed| ToPack::Blobs(vec![added.with(sealed, shared, bytes)]))
+            }
+            Job::LargeTree { id, json, share, claim } => {
+                let pack = large::seal_tree(shared.repository, &id, &json);
+                drop(share);
+                pack.map(|pack| {
+                    added.count(BlobKind::Tree, json.bytes(), pack.bytes_of_blobs());
+                    ToPack::Pack(pack, claim)
+                })
             }
         };
         match sealed {
-            Ok(sealed) if sealed.is_empty() => {}
+            Ok(ToPack::Blobs(sealed)) if sealed.is_empty() => {}
             Ok(sealed) => {
-                if packer.send(ToPack::Blobs(sealed)).is_err() {
+                if packer.send(sealed).is_err() {
                     break;
                 }
             }
@@ -116,18 +130,18 @@ fn seal_chunks(
 impl Added {
     /// Counts what became of `bytes`, and gives them back.
     fn with(&mut self, sealed: Sealed, shared: &Shared<'_>, bytes: Vec<u8>) -> Sealed {
-        self.count(sealed.blob.kind, bytes.len(), sealed.bytes.len());
+        self.count(sealed.blob.kind, bytes.len() as u64, sealed.bytes.len() as u64);
         shared.buffers.give(bytes);
         sealed
     }
 
-    fn count(&mut self, kind: BlobKind, bytes: usize, bytes_packed: usize) {
+    fn count(&mut self, kind: BlobKind, bytes: u64, bytes_packed: u64) {
         match kind {
             BlobKind::Data => self.data_blobs += 1,
             BlobKind::Tree => self.tree_blobs += 1,
         }
-        self.bytes += bytes as u64;
-        self.bytes_packed += bytes_packed as u64;
+        self.bytes += bytes;
+        self.bytes_packed += bytes_packed;
     }
 }
 

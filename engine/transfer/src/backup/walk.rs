@@ -17,7 +17,9 @@ use super::read::{FileReader, ReadEnd, ReadFile};
 use super::reuse::{Around, Look, Reuse};
 use super::select::{Branch, Patterns};
 use super::shared::Shared;
-use crate::posix::{Folder, Kind, Names, Stat, joined};
+use crate::TransferError;
+use crate::names::{Cursor, Names, names_of};
+use crate::posix::{Folder, Kind, Stat, joined};
 use crossbeam_channel::Sender;
 use engine_repository::{BlobKind, Id, Node, NodeKind};
 use std::ffi::{CStr, CString};
@@ -103,9 +105,11 @@ impl Walker<'_> {
         match branch {
             Branch::Partly(_) => self.named_only(root, branch, &mut inside)?,
             Branch::Whole => {
-                match Folder::at(root).and_then(|folder| Ok((folder.names()?, folder))) {
+                let repository = self.shared.repository;
+                let names = |folder: &_| names_of(folder, repository, &|| false);
+                match Folder::at(root).and_then(|folder| Ok((names(&folder)?, folder))) {
                     Ok((names, folder)) => self.entries(&folder, root, &names, &[], &mut inside)?,
-                    Err(cause) => self.problem(root, &cause),
+                    Err(cause) => self.unlisted(root, cause)?,
                 }
             }
         }
@@ -177,8 +181,10 @@ impl Walker<'_> {
         looked: &[Option<Stat>],
         inside: &mut Inside,
     ) -> Walked {
+        let mut cursor = Cursor::default();
         for place in 0..names.len() {
-            let Some(name) = names.get(place) else { continue };
+            let next = names.next(&mut cursor).map_err(|error| self.failed(error))?;
+            let Some(name) = next else { break };
             let at = joined(path, name);
             if self.excludes.is_empty() || !self.excludes.fit(&at) {
                 let stat = looked.get(place).copied().flatten();
@@ -238,12 +244,13 @@ impl Walker<'_> {
         let line = self.reuse.begin(name.to_bytes());
         let record = self.reuse.find(around.known(), name.to_bytes());
         let found = Found { folder, name, path, stat, looked_at, line };
-        let names = found.folder.names_unless(&|| self.shared.is_stopped());
+        let is_stopped = || self.shared.is_stopped();
+        let names = names_of(&found.folder, self.shared.repository, &is_stopped);
         if self.shared.is_stopped() {
             return Err(End::Stopped);
         }
         let look = match (&record, &names) {
-            (Some(Record { digest: Some(_), .. }), Ok(names)) => self.look(&found, names),
+            (Some(Record { digest: Some(_), .. }), Ok(names)) => self.look(&found, names)?,
             _ => Look::default(),
         };
         match record {
@@ -288,7 +295,7 @@ impl Walker<'_> {
         match names {
             Ok(names) => self.entries(&found.folder, found.path, &names, looked, &mut inside)?,
             Err(cause) => {
-                self.problem(found.path, &cause);
+                self.unlisted(found.path, cause)?;
                 inside.is_unsettled = true;
             }
         }
@@ -399,6 +406,24 @@ impl Walker<'_> {
         }
         self.meter.file_done(0);
         self.step(Step::Node(Box::new(node), None))
+    }
+
+    /// A folder whose names did not come: a problem of the source, unless this computer has no room
+    /// for so many of them.
+    fn unlisted(&mut self, path: &Path, cause: io::Error) -> Walked {
+        match cause.downcast::<TransferError>() {
+            Ok(error) => Err(self.failed(error)),
+            Err(cause) => {
+                self.problem(path, &cause);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the backup.
+    pub(super) fn failed(&self, error: TransferError) -> End {
+        self.shared.fail(error);
+        End::Stopped
     }
 
     /// The value; or, when there is none, a problem more.

@@ -3,8 +3,12 @@
 use super::contents::{Known, PacksThere};
 use super::{Checker, INDEX_LOST, PACK_LOST, share};
 use crate::errors::sentence;
+use crate::large::PIECE_BYTES;
+use crate::repository::DATA_HELD_BYTES_MAX;
+use crate::spool::Spool;
 use crate::{Repository, Result, TransferError};
 use crossbeam_channel::{Receiver, bounded};
+use engine_repository::blob::BlobError;
 use engine_repository::chunker::CHUNK_BYTES_MAX;
 use engine_repository::pack::{PackTail, TAIL_BYTES, read_tail};
 use engine_repository::{BlobOpener, FileKind, Hasher, Id, PackedBlob};
@@ -13,8 +17,6 @@ use std::sync::Mutex;
 
 /// More threads than this gain nothing on the boxes we are for.
 const THREADS_MAX: usize = 8;
-/// No blob is held that is larger.
-const BLOB_BYTES_MAX: usize = 512 << 20;
 
 /// Reads all packs that the index knows.
 pub(super) fn read_all(checker: &Checker<'_>, there: PacksThere) -> Result<()> {
@@ -60,7 +62,7 @@ fn threads(pipeline_bytes: u64) -> usize {
 fn read_some(checker: &Checker<'_>, packs: &Receiver<(Id, u64, Known)>) -> Result<()> {
     let mut reader = PackReader {
         repository: checker.repository,
-        opener: BlobOpener::new(checker.repository.key().clone(), BLOB_BYTES_MAX),
+        opener: BlobOpener::new(checker.repository.key().clone(), DATA_HELD_BYTES_MAX),
         buffer: Vec::new(),
     };
     for (id, bytes, known) in packs {
@@ -109,12 +111,15 @@ impl PackReader<'_> {
         let (mut end, mut broken) = (0, None);
         for packed in &blobs {
             let length = packed.blob.length;
-            if length as usize > BLOB_BYTES_MAX {
-                return Err(Wrong::Pack(format!("blob {} has {length} bytes", packed.blob.id)));
-            }
-            self.read(name, u64::from(packed.offset), length as usize)?;
-            hasher.update(&self.buffer);
-            if let Err(cause) = self.opener.open(&packed.blob, &mut self.buffer) {
+            let opened = match self.repository.is_large(&packed.blob) {
+                true => self.read_large(name, packed, &mut hasher)?,
+                false => {
+                    self.read(name, u64::from(packed.offset), length as usize)?;
+                    hasher.update(&self.buffer);
+                    self.opener.open(&packed.blob, &mut self.buffer).map(drop)
+                }
+            };
+            if let Err(cause) = opened {
                 broken.get_or_insert(sentence(&cause));
             }
             known.add(packed);
@@ -128,6 +133,27 @@ impl PackReader<'_> {
             Some(why) => Err(Wrong::Pack(why)),
             None if found != id => Err(Wrong::Pack(format!("its content has the sum {found}"))),
             None => Ok(known),
+        }
+    }
+
+    /// Reads a blob that is too large to be held, and opens it.
+    fn read_large(
+        &mut self,
+        name: Name,
+        packed: &PackedBlob,
+        hasher: &mut Hasher,
+    ) -> std::result::Result<std::result::Result<(), BlobError>, Wrong> {
+        let mut spool = Spool::new(self.repository.cache()).map_err(Wrong::Other)?;
+        let (start, bytes) = (u64::from(packed.offset), u64::from(packed.blob.length));
+        while spool.bytes() < bytes {
+            let left = usize::try_from(bytes - spool.bytes()).unwrap_or(usize::MAX);
+            self.read(name, start + spool.bytes(), left.min(PIECE_BYTES))?;
+            hasher.update(&self.buffer);
+            spool.append(&self.buffer).map_err(Wrong::Other)?;
+        }
+        match self.opener.verify_from(&packed.blob, spool.reader()) {
+            Err(BlobError::Read { cause, .. }) => Err(Wrong::Other(spool.unread(cause))),
+            opened => Ok(opened),
         }
     }
 

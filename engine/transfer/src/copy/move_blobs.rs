@@ -8,8 +8,10 @@ use super::needed::Needed;
 use crate::budget::{Budget, Share};
 use crate::careful::CarefulSealer;
 use crate::index::Location;
+use crate::large;
 use crate::locks::HeldLock;
-use crate::repository::damaged;
+use crate::open_packs::Filled;
+use crate::repository::{DATA_HELD_BYTES_MAX, damaged};
 use crate::store::Store;
 use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -20,8 +22,6 @@ use std::time::{Duration, Instant};
 
 /// Blobs that lie beside each other are read together up to so many bytes: 2 MiB.
 const RUN_BYTES_MAX: usize = 2 << 20;
-/// No blob is held whole that is larger.
-const BLOB_BYTES_MAX: usize = 512 << 20;
 /// More workers than this gain nothing on the boxes we are for.
 const WORKERS_MAX: usize = 8;
 /// Runs that wait for a worker, or to be stored.
@@ -47,11 +47,16 @@ struct Run {
 
 /// What they became.
 struct Moved {
-    blobs: Vec<SealedBlob>,
-    bytes: Vec<u8>,
+    became: Became,
     bytes_read: usize,
     /// Held until it is stored.
     _share: Share,
+}
+
+enum Became {
+    Blobs(Vec<SealedBlob>, Vec<u8>),
+    /// One too large to be held is in a pack already.
+    Pack(Filled),
 }
 
 impl Job<'_> {
@@ -76,7 +81,7 @@ impl Job<'_> {
             drop((runs_out, moved_in));
             scope.spawn(|| {
                 let runs_in = runs_in;
-                if let Err(error) = cut_into_runs(needed, &runs_in) {
+                if let Err(error) = cut_into_runs(self.from, needed, &runs_in) {
                     fail(error);
                 }
             });
@@ -100,11 +105,16 @@ impl Job<'_> {
             Progress { bytes_total: needed.bytes, is_total_known: true, ..Progress::default() };
         for run in moved {
             let run = run?;
-            let mut at = 0;
-            for blob in &run.blobs {
-                let end = at + blob.length as usize;
-                store.add_sealed(blob, &run.bytes[at..end])?;
-                at = end;
+            match run.became {
+                Became::Pack(pack) => store.add_pack(pack)?,
+                Became::Blobs(blobs, bytes) => {
+                    let mut at = 0;
+                    for blob in &blobs {
+                        let end = at + blob.length as usize;
+                        store.add_sealed(blob, &bytes[at..end])?;
+                        at = end;
+                    }
+                }
             }
             progress.bytes_done += run.bytes_read as u64;
             if told.elapsed() >= INTERVAL {
@@ -122,7 +132,7 @@ impl Job<'_> {
 
     fn work(&self, budget: &Arc<Budget>, runs: &Receiver<Run>, moved: &Sender<Result<Moved>>) {
         let mut hands = Hands {
-            opener: BlobOpener::new(self.from.key().clone(), BLOB_BYTES_MAX),
+            opener: BlobOpener::new(self.from.key().clone(), DATA_HELD_BYTES_MAX),
             sealer: CarefulSealer::of(self.to),
             is_compressing: self.to.compression().is_some(),
         };
@@ -130,8 +140,17 @@ impl Job<'_> {
             if self.cancel.is_cancelled() {
                 return;
             }
-            let share = budget.take(2 * run.bytes);
-            let done = hands.carry(self.from, &run, share);
+            let done = match &run.blobs[..] {
+                [alone] if self.from.is_large(&alone.blob) => {
+                    let share = budget.take(large::MOVING_BYTES);
+                    let location = Location { pack: run.pack, packed: *alone };
+                    hands.carry_large(self.from, self.to, &location, share)
+                }
+                _ => {
+                    let share = budget.take(2 * run.bytes);
+                    hands.carry(self.from, &run, share)
+                }
+            };
             let is_over = done.is_err();
             if moved.send(done).is_err() || is_over {
                 return;
@@ -150,10 +169,6 @@ struct Hands {
 impl Hands {
     fn carry(&mut self, from: &Repository, run: &Run, share: Share) -> Result<Moved> {
         let name = Name::of(FileKind::Pack, run.pack);
-        if run.bytes > BLOB_BYTES_MAX {
-            let why = format!("the index says that a blob has {} bytes", run.bytes);
-            return Err(damaged(name, why));
-        }
         let mut read = vec![0; run.bytes];
         from.storage().read_range(name, u64::from(run.start), &mut read)?;
         let mut bytes = Vec::with_capacity(run.bytes);
@@ -164,7 +179,23 @@ impl Hands {
             rest = behind;
             blobs.push(self.carry_one(name, &packed.blob, sealed, &mut bytes)?);
         }
-        Ok(Moved { blobs, bytes, bytes_read: run.bytes, _share: share })
+        let became = Became::Blobs(blobs, bytes);
+        Ok(Moved { became, bytes_read: run.bytes, _share: share })
+    }
+
+    /// Carries a blob too large to be held, through a temporary file.
+    fn carry_large(
+        &mut self,
+        from: &Repository,
+        to: &Repository,
+        location: &Location,
+        share: Share,
+    ) -> Result<Moved> {
+        let blob = &location.packed.blob;
+        let sealed = large::fetch(from, location)?;
+        large::verify(&mut self.opener, blob, &location.pack, &sealed)?;
+        let became = Became::Pack(large::carry(&mut self.opener, to, blob, &sealed)?);
+        Ok(Moved { became, bytes_read: blob.length as usize, _share: share })
     }
 
     fn carry_one(
@@ -186,9 +217,10 @@ impl Hands {
     }
 }
 
-/// Puts together what lies beside each other.
-fn cut_into_runs(needed: &Needed, runs: &Sender<Run>) -> Result<()> {
+/// Puts together what lies beside each other. A blob too large to be held is alone.
+fn cut_into_runs(from: &Repository, needed: &Needed, runs: &Sender<Run>) -> Result<()> {
     let mut open: Option<Run> = None;
+    let is_large = |packed: &PackedBlob| from.is_large(&packed.blob);
     for location in needed.locations() {
         let Location { pack, packed } = location?;
         let length = packed.blob.length as usize;
@@ -196,6 +228,8 @@ fn cut_into_runs(needed: &Needed, runs: &Sender<Run>) -> Result<()> {
             && run.pack == pack
             && u64::from(run.start) + run.bytes as u64 == u64::from(packed.offset)
             && run.bytes + length <= RUN_BYTES_MAX
+            && !is_large(&packed)
+            && !run.blobs.iter().any(is_large)
         {
             run.bytes += length;
             run.blobs.push(packed);

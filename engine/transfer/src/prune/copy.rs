@@ -1,22 +1,24 @@
 //! Copies what is needed out of packs that are to go, sealed as it is, each blob verified.
 //!
-//! Blobs that lie near each other are read together. A blob whose copy is damaged is taken from
-//! another, if there is one.
+//! Blobs that lie near each other are read together; one too large to be held goes through a
+//! temporary file into a pack of its own. A blob whose copy is damaged is taken from another, if
+//! there is one.
 
 use super::Job;
 use super::records::{PACK_BYTES, Placed, mark, pack_record};
 use super::survey::{Survey, is_of_pack};
 use super::write::IndexOutput;
 use crate::careful::CarefulSealer;
+use crate::index::Location;
+use crate::large;
 use crate::open_packs::{Filled, OpenPacks};
-use crate::repository::damaged;
+use crate::repository::{DATA_HELD_BYTES_MAX, damaged};
 use crate::sorter::Sorter;
+use crate::spool::Spool;
 use crate::{Event, Progress, Result, TransferError};
 use engine_repository::{BlobOpener, FileKind, Id, PackedBlob, SealedBlob};
 use engine_storage::Name;
 
-/// No blob is held that is larger.
-const BLOB_BYTES_MAX: usize = 512 << 20;
 /// So many bytes are read together at most, unless a blob is larger.
 const SPAN_BYTES_MAX: u64 = 4 << 20;
 /// Fewer bytes than this between two blobs are read and passed over.
@@ -54,7 +56,7 @@ impl<'a> Copier<'a> {
         Self {
             job,
             survey,
-            opener: BlobOpener::new(key.clone(), BLOB_BYTES_MAX),
+            opener: BlobOpener::new(key.clone(), DATA_HELD_BYTES_MAX),
             sealer,
             open: OpenPacks::full(),
             output,
@@ -75,11 +77,64 @@ impl<'a> Copier<'a> {
         needed.sort_unstable_by_key(|packed| packed.offset);
         let mut rest = &needed[..];
         while !rest.is_empty() {
-            let (near, far) = rest.split_at(span_of(rest));
-            self.copy_near(pack, near)?;
+            let is_large = |packed: &PackedBlob| self.job.repository.is_large(&packed.blob);
+            let alone = rest.first().filter(|first| is_large(first));
+            let (near, far) = match alone {
+                Some(_) => rest.split_at(1),
+                None => rest.split_at(span_of(rest, &is_large)),
+            };
+            match alone {
+                Some(alone) => self.copy_large(pack, alone)?,
+                None => self.copy_near(pack, near)?,
+            }
             rest = far;
         }
         Ok(())
+    }
+
+    /// Copies a blob too large to be held.
+    fn copy_large(&mut self, pack: &Id, packed: &PackedBlob) -> Result<()> {
+        self.job.may_go_on()?;
+        self.progress.bytes_done += u64::from(packed.blob.length);
+        let repository = self.job.repository;
+        let first = self.fetched(Location { pack: *pack, packed: *packed });
+        let (blob, sealed) = match first {
+            Err(error) if is_of_pack(&error) => self.other_large_copy(packed, error)?,
+            first => (packed.blob, first?),
+        };
+        let is_compressing = self.sealer.is_some() && blob.uncompressed_length.is_none();
+        let filled = match is_compressing {
+            true => large::carry(&mut self.opener, repository, &blob, &sealed)?,
+            false => large::store_sealed(repository, &blob, &sealed)?,
+        };
+        self.settle(filled)
+    }
+
+    /// A large blob in a temporary file, verified.
+    fn fetched(&mut self, location: Location) -> Result<Spool> {
+        let sealed = large::fetch(self.job.repository, &location)?;
+        large::verify(&mut self.opener, &location.packed.blob, &location.pack, &sealed)?;
+        Ok(sealed)
+    }
+
+    /// Another copy of a large blob; the error when there is none.
+    fn other_large_copy(
+        &mut self,
+        packed: &PackedBlob,
+        error: TransferError,
+    ) -> Result<(SealedBlob, Spool)> {
+        let (kind, id) = (packed.blob.kind, packed.blob.id);
+        for record in self.survey.placed.records() {
+            let Placed { pack, packed, .. } = Placed::of_by_pack(&record?);
+            if (packed.blob.kind, packed.blob.id) != (kind, id) {
+                continue;
+            }
+            match self.fetched(Location { pack, packed }) {
+                Err(error) if is_of_pack(&error) => {}
+                sealed => return Ok((packed.blob, sealed?)),
+            }
+        }
+        Err(error)
     }
 
     /// The last packs.
@@ -95,10 +150,6 @@ impl<'a> Copier<'a> {
         let name = Name::of(FileKind::Pack, *pack);
         let start = first.offset;
         let length = near.iter().map(end_of).max().unwrap_or(0) - u64::from(start);
-        if first.blob.length as usize > BLOB_BYTES_MAX {
-            let why = format!("the index says that {} has {length} bytes", first.blob.id);
-            return Err(damaged(name, why));
-        }
         let mut span = std::mem::take(&mut self.span);
         span.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
         let read = self.job.repository.storage().read_range(name, start.into(), &mut span);
@@ -150,7 +201,7 @@ impl<'a> Copier<'a> {
         for record in self.survey.placed.records() {
             let other = Placed::of_by_pack(&record?);
             let blob = other.packed.blob;
-            if blob.kind != kind || blob.id != id || blob.length as usize > BLOB_BYTES_MAX {
+            if blob.kind != kind || blob.id != id || self.job.repository.is_large(&blob) {
                 continue;
             }
             let name = Name::of(FileKind::Pack, other.pack);
@@ -197,14 +248,14 @@ fn end_of(packed: &PackedBlob) -> u64 {
     u64::from(packed.offset) + u64::from(packed.blob.length)
 }
 
-/// How many of the first blobs are read together.
-fn span_of(blobs: &[PackedBlob]) -> usize {
+/// How many of the first blobs are read together, none of which is large.
+fn span_of(blobs: &[PackedBlob], is_large: &dyn Fn(&PackedBlob) -> bool) -> usize {
     let Some(first) = blobs.first() else { return 0 };
     let (start, mut end) = (u64::from(first.offset), end_of(first));
     let is_far = |packed: &PackedBlob| {
         let is_behind_gap = u64::from(packed.offset) > end + GAP_BYTES_MAX;
         end = end.max(end_of(packed));
-        is_behind_gap || end - start > SPAN_BYTES_MAX
+        is_behind_gap || end - start > SPAN_BYTES_MAX || is_large(packed)
     };
     blobs[1..].iter().position(is_far).map_or(blobs.len(), |near| near + 1)
 }

@@ -11,7 +11,7 @@ use crate::repository::damaged;
 use crate::sorter::Sorter;
 use crate::{Cancel, Repository, Result};
 use engine_repository::config::Version;
-use engine_repository::pack::PACK_BYTES_TARGET;
+use engine_repository::pack::{PACK_BLOBS_TARGET, PACK_BYTES_TARGET};
 use engine_repository::{BlobKind, FileKind, Id};
 use engine_storage::Name;
 
@@ -27,6 +27,8 @@ pub(super) mod fate {
 
 /// A pack below four fifths of what packs are filled up to is small, as for restic.
 const SMALL_PACK_BYTES: u64 = PACK_BYTES_TARGET as u64 / 5 * 4;
+/// Unless it has so many blobs.
+const SMALL_PACK_BLOBS: u32 = PACK_BLOBS_TARGET as u32 / 5 * 4;
 
 /// What is known of a pack.
 struct Facts {
@@ -39,11 +41,19 @@ struct Facts {
     unused_bytes: u64,
     has: [bool; 2],
     has_uncompressed: bool,
+    has_large: bool,
     /// A blob that is needed, for the message when the pack is not there.
     needed: Option<(BlobKind, Id)>,
 }
 
 impl Facts {
+    /// Whether it would become larger together with others. One with a blob too large to be held
+    /// would not: that would be alone again.
+    fn is_small(&self, bytes: u64) -> bool {
+        let is_full = bytes >= SMALL_PACK_BYTES || self.known.blobs >= SMALL_PACK_BLOBS;
+        !is_full && !self.has_large
+    }
+
     fn of(pack: Id) -> Self {
         Self {
             pack,
@@ -54,12 +64,14 @@ impl Facts {
             unused_bytes: 0,
             has: [false; 2],
             has_uncompressed: false,
+            has_large: false,
             needed: None,
         }
     }
 
-    fn add(&mut self, entry: &Placed) {
+    fn add(&mut self, repository: &Repository, entry: &Placed) {
         let blob = &entry.packed.blob;
+        self.has_large |= repository.is_large(blob);
         self.known.add(&entry.packed);
         self.has[usize::from(blob.kind == BlobKind::Tree)] = true;
         if entry.mark == mark::NEEDED {
@@ -115,7 +127,7 @@ impl Plan {
                     new
                 }
             };
-            current.add(&entry);
+            current.add(repository, &entry);
         }
         if let Some(done) = facts {
             planner.consider(&done, &mut young)?;
@@ -195,7 +207,7 @@ impl Planner<'_> {
             pack: facts.pack,
             has_trees,
             is_mixed: facts.has == [true; 2],
-            is_small: self.request.is_small_repacked && bytes < SMALL_PACK_BYTES,
+            is_small: self.request.is_small_repacked && facts.is_small(bytes),
             is_to_be_compressed: self.request.is_uncompressed_repacked
                 && self.is_compressed
                 && facts.has_uncompressed,

@@ -11,9 +11,10 @@
 
 use super::index::{names_any, read_header};
 use crate::errors::sentence;
-use crate::index::each_entry;
+use crate::index::{Location, each_entry};
+use crate::large;
 use crate::locks::HeldLock;
-use crate::repository::damaged;
+use crate::repository::{DATA_HELD_BYTES_MAX, damaged};
 use crate::store::{IndexFiles, Store, is_of_file, must_be_gone, remove_all};
 use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
 use engine_repository::{BlobKind, BlobOpener, FileKind, Id, PackedBlob};
@@ -23,8 +24,6 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// No blob is held whole that is larger.
-const BLOB_BYTES_MAX: usize = 512 << 20;
 /// Packs are copied in pieces of this size; what cannot be read of one is zeros in the copy.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -157,7 +156,7 @@ impl<'a> Salvage<'a> {
         Self {
             repository,
             store: Store::new(repository, lock),
-            opener: BlobOpener::new(repository.key().clone(), BLOB_BYTES_MAX),
+            opener: BlobOpener::new(repository.key().clone(), DATA_HELD_BYTES_MAX),
             events,
             cancel,
             placed: HashMap::new(),
@@ -224,11 +223,13 @@ impl<'a> Salvage<'a> {
     /// about the pack.
     fn save(&mut self, pack: Id, packed: &PackedBlob) -> Result<()> {
         let name = Name::of(FileKind::Pack, pack);
-        let length = packed.blob.length as usize;
-        if length > BLOB_BYTES_MAX {
-            return Err(damaged(name, format!("blob {} has {length} bytes", packed.blob.id)));
+        if self.repository.is_large(&packed.blob) {
+            let sealed = large::fetch(self.repository, &Location { pack, packed: *packed })?;
+            large::verify(&mut self.opener, &packed.blob, &pack, &sealed)?;
+            let filled = large::store_sealed(self.repository, &packed.blob, &sealed);
+            return filled.and_then(|full| self.store.add_pack(full)).map_err(of_the_store);
         }
-        let mut sealed = vec![0; length];
+        let mut sealed = vec![0; packed.blob.length as usize];
         self.repository.storage().read_range(name, u64::from(packed.offset), &mut sealed)?;
         let opened = self.opener.payload(&packed.blob, &mut sealed.clone()).map(|_| ());
         opened.map_err(|cause| damaged(name, cause))?;

@@ -75,6 +75,7 @@ pub fn repair_snapshots(
     let index = Index::load_or_stop(repository, cancel)?;
     let seen_bytes_max = usize::try_from(repository.plan().pipeline_bytes / 4).unwrap_or(1 << 20);
     let mut rewriter = Rewriter {
+        repository,
         index: &index,
         fetcher: Fetcher::new(repository, &index),
         store: (!request.dry_run).then(|| Store::new(repository, &lock)),

@@ -5,8 +5,10 @@
 //! goes. A tree in which nothing changes keeps its id, and one another program wrote otherwise than
 //! restic would is written as restic would.
 //!
-//! In memory are the trees from the root to the one at hand, as far as they are written, and an id
-//! for each tree that changes. Those that were seen are in an [`IdSet`], which is bounded.
+//! In memory are the trees from the root to the one at hand, as far as they are written (a large
+//! one, or what is too much of all together, is in a temporary file), and an id for each tree that
+//! changes. Those that were seen are in an [`IdSet`], which is bounded. Only a tree that another
+//! program wrote unsorted is held whole while it is sorted.
 
 use crate::blobs::Fetcher;
 use crate::browse::path_text;
@@ -14,9 +16,10 @@ use crate::id_set::IdSet;
 use crate::index::Index;
 use crate::repository::unwritable;
 use crate::store::{Store, is_of_file};
-use crate::{Cancel, Event, Result, TransferError};
+use crate::tree_buffer::{TreeBuffer, WrittenTree, make_room_in};
+use crate::{Cancel, Event, Repository, Result, TransferError};
 use engine_repository::tree::TreeError;
-use engine_repository::{BlobKind, Id, Node, NodeKind, TreeWriter};
+use engine_repository::{BlobKind, Id, Node, NodeKind};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 /// Writes trees anew.
 pub(super) struct Rewriter<'a> {
+    pub(super) repository: &'a Repository,
     pub(super) index: &'a Index,
     pub(super) fetcher: Fetcher<'a>,
     /// `None` when nothing is to be changed.
@@ -45,17 +49,14 @@ struct Open {
     id: Id,
     path: PathBuf,
     nodes: Nodes,
-    writer: TreeWriter,
-    json: Vec<u8>,
+    tree: TreeBuffer,
     /// The folder's node, which waits for the tree's new id.
     node: Option<Node>,
 }
 
 impl Open {
     fn new(id: Id, path: PathBuf, nodes: Nodes, node: Option<Node>) -> Self {
-        let mut json = Vec::new();
-        let writer = TreeWriter::new(&mut json);
-        Self { id, path, nodes, writer, json, node }
+        Self { id, path, nodes, tree: TreeBuffer::new(Vec::new()), node }
     }
 }
 
@@ -89,7 +90,10 @@ impl Rewriter<'_> {
             }
             match self.step(top)? {
                 Step::Go => {}
-                Step::Into(below) => open.push(*below),
+                Step::Into(below) => {
+                    make_room_in(self.repository, &mut open, |open| &mut open.tree)?;
+                    open.push(*below);
+                }
                 Step::Done(id) => {
                     let done = open.pop().and_then(|done| done.node);
                     let (Some(node), Some(above)) = (done, open.last_mut()) else {
@@ -137,11 +141,11 @@ impl Rewriter<'_> {
             }
             Some(Err(error)) => Err(error),
             None => {
-                let writer = std::mem::replace(&mut top.writer, TreeWriter::new(&mut Vec::new()));
-                writer.finish(&mut top.json);
-                let id = Id::of(&top.json);
+                let tree = std::mem::replace(&mut top.tree, TreeBuffer::new(Vec::new()));
+                let tree = tree.finish()?;
+                let (WrittenTree::Held(id, _) | WrittenTree::Spooled(id, _)) = tree;
                 if id != top.id {
-                    self.save(&id, &top.json)?;
+                    self.save(&tree)?;
                     self.replaced.insert(top.id, Some(id));
                 }
                 Ok(Step::Done(Some(id)))
@@ -195,8 +199,8 @@ impl Rewriter<'_> {
     }
 
     fn push(&mut self, open: &mut Open, node: &Node) -> Result<()> {
-        match open.writer.push(node, &mut open.json) {
-            Ok(()) => Ok(()),
+        match open.tree.push(node) {
+            Ok(()) => open.tree.make_room(self.repository),
             // Another program wrote it, in an order of its own: begin again, sorted.
             Err(TreeError::Order { .. }) => {
                 let nodes = self.fetcher.tree(&open.id)?;
@@ -204,8 +208,7 @@ impl Rewriter<'_> {
                 nodes.sort_by(|a, b| a.name.cmp(&b.name));
                 nodes.dedup_by(|a, b| a.name == b.name);
                 open.nodes = Box::new(nodes.into_iter().map(Ok));
-                open.json.clear();
-                open.writer = TreeWriter::new(&mut open.json);
+                open.tree = TreeBuffer::new(Vec::new());
                 Ok(())
             }
             Err(cause) => Err(unwritable("a folder", cause)),
@@ -213,19 +216,19 @@ impl Rewriter<'_> {
     }
 
     fn empty_tree(&mut self) -> Result<Id> {
-        let mut json = Vec::new();
-        TreeWriter::new(&mut json).finish(&mut json);
-        let id = Id::of(&json);
-        self.save(&id, &json)?;
+        let tree = TreeBuffer::new(Vec::new()).finish()?;
+        let (WrittenTree::Held(id, _) | WrittenTree::Spooled(id, _)) = tree;
+        self.save(&tree)?;
         Ok(id)
     }
 
-    fn save(&mut self, id: &Id, json: &[u8]) -> Result<()> {
+    fn save(&mut self, tree: &WrittenTree) -> Result<()> {
+        let (WrittenTree::Held(id, _) | WrittenTree::Spooled(id, _)) = tree;
         if let Some(store) = &mut self.store
             && !self.index.has(BlobKind::Tree, id)?
             && self.stored.insert(*id)
         {
-            store.add(BlobKind::Tree, json)?;
+            store.add_tree(tree)?;
         }
         Ok(())
     }

@@ -5,7 +5,9 @@
 use super::ItemAction;
 use super::place::unlink;
 use super::shared::Shared;
-use crate::posix::{Folder, Kind, Names, Stat, c_name, joined};
+use crate::Repository;
+use crate::names::{Cursor, Finder, Names, names_of};
+use crate::posix::{Folder, Kind, Stat, joined};
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::CStr;
@@ -16,26 +18,22 @@ use std::path::Path;
 pub(super) struct Before {
     names: Names,
     is_expected: Vec<bool>,
+    finder: Finder,
 }
 
 impl Before {
-    pub(super) fn of(folder: &Folder) -> io::Result<Self> {
-        let names = folder.names()?;
+    pub(super) fn of(folder: &Folder, repository: &Repository) -> io::Result<Self> {
+        let names = names_of(folder, repository, &|| false)?;
         let is_expected = vec![false; names.len()];
-        Ok(Self { names, is_expected })
+        Ok(Self { names, is_expected, finder: Finder::default() })
     }
 
-    /// The snapshot has this name.
-    pub(super) fn expect(&mut self, name: &[u8]) {
-        if let Some(at) = c_name(name).and_then(|name| self.names.place(&name)) {
+    /// The snapshot has this name. After an error nothing of it is to be believed.
+    pub(super) fn expect(&mut self, name: &[u8]) -> io::Result<()> {
+        if let Some(at) = self.finder.place(&self.names, name).map_err(io::Error::other)? {
             self.is_expected[at] = true;
         }
-    }
-
-    /// What the snapshot has not.
-    fn unexpected(&self) -> impl Iterator<Item = &CStr> {
-        let places = (0..self.names.len()).filter(|at| !self.is_expected[*at]);
-        places.filter_map(|at| self.names.get(at))
+        Ok(())
     }
 }
 
@@ -48,9 +46,15 @@ pub(super) fn remove_unexpected(
     before: &Before,
     wanted: &dyn Fn(&CStr) -> bool,
 ) {
-    for name in before.unexpected() {
+    let mut cursor = Cursor::default();
+    for is_expected in &before.is_expected {
+        let next = before.names.next(&mut cursor).map_err(io::Error::other);
+        let Some(Some(name)) = shared.noted(path, "read the folder", next) else { return };
         if shared.is_stopped() {
             return;
+        }
+        if *is_expected {
+            continue;
         }
         if shared.incomplete.is_like_ours(name.to_bytes()) || !wanted(name) {
             continue;
@@ -72,8 +76,9 @@ fn remove_all(shared: &Shared<'_>, folder: &Folder, name: &CStr, path: &Path) ->
             return Err(io::Error::other("another file system is mounted there"));
         }
         let inner = folder.folder(name)?;
-        let names = inner.names()?;
-        for below in (0..names.len()).filter_map(|at| names.get(at)) {
+        let names = names_of(&inner, shared.repository, &|| false)?;
+        let mut cursor = Cursor::default();
+        while let Some(below) = names.next(&mut cursor).map_err(io::Error::other)? {
             if shared.is_stopped() {
                 return Ok(());
             }

@@ -95,8 +95,11 @@ impl<'a> Visitor<'a> {
                     continue;
                 }
             };
-            if let Some(before) = &mut visit.before {
-                before.expect(&node.name);
+            let expected = visit.before.as_mut().map(|before| before.expect(&node.name));
+            if let Some(Err(cause)) = expected {
+                // Nothing of what is there may be removed then.
+                visit.before = None;
+                self.shared.noted::<()>(visit.place.path(), "read the folder", Err(cause));
             }
             let path = visit.path.join(OsStr::from_bytes(&node.name));
             let is_included = visit.is_included || self.includes.fit(&path);
@@ -148,7 +151,7 @@ impl<'a> Visitor<'a> {
         let before = (self.shared.how.deletes && self.aim != Aim::Verify)
             .then(|| place.existing())
             .flatten()
-            .map(|folder| Before::of(&folder));
+            .map(|folder| Before::of(&folder, self.shared.repository));
         let before =
             before.and_then(|names| self.shared.noted(place.path(), "read the folder", names));
         if is_included && self.aim == Aim::Write {

@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+pub use tests_support::wait_for;
 
 pub const PACKAGE: &str = "sleepy";
 
@@ -164,26 +165,6 @@ impl Nas {
         self.run(&["service", verb])
     }
 
-    /// How long the processor works for so many runs of a command. However much else the computer
-    /// does, that stays about the same.
-    pub fn processor_seconds(&self, arguments: &[&str], runs: u32) -> f64 {
-        let command = self.command(arguments);
-        let script = format!("for run in $(seq {runs}); do \"$@\" >/dev/null; done\ntimes");
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", &script, "sh"]).arg(command.get_program()).args(command.get_args());
-        shell.env_clear().env("PATH", "/usr/bin:/bin");
-        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let said = String::from_utf8(shell.output().unwrap().stdout).unwrap();
-        // The second line is about children: 0m0.040s 0m0.020s.
-        let of_children = said.lines().nth(1).expect(&said);
-        let seconds = |time: &str| -> f64 {
-            let (minutes, seconds) = time.split_once('m').expect(time);
-            let seconds: f64 = seconds.trim_end_matches('s').parse().unwrap();
-            minutes.parse::<f64>().unwrap() * 60.0 + seconds
-        };
-        of_children.split_whitespace().map(seconds).sum()
-    }
-
     /// Runs a script with DSM's word for what is going on, and expects it to succeed.
     pub fn hook(&mut self, name: &str, status: &str) -> Answer {
         let answer = self.try_hook(name, status, &[]);
@@ -242,6 +223,20 @@ impl Nas {
             "{words:?}, {call} {n}: {said}"
         );
         false
+    }
+
+    /// What a command that succeeds asks of the kernel, as `strace` writes it down.
+    pub fn calls_of(&self, words: &[&str]) -> String {
+        let written = self.path("calls");
+        let inner = self.command(words);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(&written);
+        command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let ended = command.stdin(Stdio::null()).output().expect("these tests need strace");
+        assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+        fs::read_to_string(written).unwrap()
     }
 
     /// DSM's scripts around a first installation.
@@ -305,6 +300,13 @@ impl Nas {
         found
     }
 
+    /// No process of the daemon is left.
+    #[track_caller]
+    pub fn runs_nothing(&self) {
+        let left = self.daemon_processes();
+        assert!(left.is_empty(), "{left:?} still run\n{}", self.log());
+    }
+
     /// Every supervisor of this NAS, by its own command line.
     pub fn supervisors(&self) -> Vec<i32> {
         let root = self.root().display().to_string();
@@ -329,8 +331,9 @@ impl Nas {
         for pid in &killed {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         }
-        let is_gone = |pid: &i32| !self.supervisors().contains(pid);
-        wait_until("the supervisor is gone", || killed.iter().all(is_gone));
+        // Its command line goes first, its locks later: it is gone when it is dead for good.
+        let is_gone = |pid: &i32| parent_and_state(*pid).is_none_or(|(_, state)| state == 'Z');
+        wait_for("the supervisor is gone", || killed.iter().all(is_gone));
     }
 
     pub fn expect_code(&self, verb: &str, code: i32) {
@@ -341,6 +344,14 @@ impl Nas {
     pub fn start(&self) {
         self.expect_code("start", 0);
     }
+}
+
+/// A process's parent and state, as `/proc` tells.
+pub fn parent_and_state(pid: i32) -> Option<(i32, char)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((fields.next()?.parse().ok()?, state))
 }
 
 /// The environment of a process. One that just becomes another program has none for a moment, as
@@ -359,14 +370,6 @@ fn environment_of(process: &Path) -> Vec<u8> {
 pub fn kill(pid: i32, signal: &str) {
     let status = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
     assert!(status.success());
-}
-
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(120);
-    while !holds() {
-        assert!(Instant::now() < end, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 impl Drop for Nas {
