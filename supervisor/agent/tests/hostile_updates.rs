@@ -136,7 +136,7 @@ fn archive(members: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(bytes).unwrap();
     gzip.finish().unwrap()
 }
@@ -274,7 +274,6 @@ fn a_small_package_that_unpacks_to_very_much_is_refused_and_nothing_of_it_is_lef
     let cut = Interrupted::new();
     let slots = cut.nas.var().join("slots");
     for (what, why, payload) in bombs() {
-        assert!(payload.len() < 20 << 20, "{what}: {}", payload.len());
         let answer = cut.goes_on_with(&around(info_announcing(100), &payload));
         assert_eq!(answer.code, 1, "{what}: {}", answer.said);
         assert!(answer.said.contains("is refused: "), "{what}: {}", answer.said);
