@@ -3,8 +3,8 @@
 //! Packs grow at the destination, two of each kind ([`OpenPacks`]), which together hold no more
 //! than one has room for; a tree too large to be held comes in a pack of its own. The storer works
 //! beside the packer, because waiting for a disk to have everything safe takes long and costs
-//! nothing. No pack waits between the two: it would be lost to a kill, as what is in those that grow
-//! is, and the one being stored.
+//! nothing. No pack waits between the two: it would be lost to a kill, as what is in those that
+//! grow is, and the one being stored.
 //!
 //! What becomes durable, in this order, and what a crash behind it leaves:
 //!
