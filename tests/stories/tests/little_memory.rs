@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(if cfg!(feature = "long") { 3600 
 /// Files of the owner; with time to spare (`--features long`), as many as a NAS of a family has.
 const FILES: usize = if cfg!(feature = "long") { 200_000 } else { 10_000 };
 
-/// Files in one folder of the owner: with time to spare a million, whose names alone are 30 MB.
-const FILES_OF_ONE_FOLDER: usize = if cfg!(feature = "long") { 1_000_000 } else { 30_000 };
+/// Files in one folder of the owner: with time to spare a million, whose names alone are 12 MB.
+const FILES_OF_ONE_FOLDER: usize = if cfg!(feature = "long") { 1_000_000 } else { 15_000 };
 
 /// A cgroup with a limit; it is removed when dropped.
 struct Group {
