@@ -106,7 +106,8 @@ impl<'a> Life<'a> {
         // Who was killed in the small box left a lock.
         self.everybody(Step::Unlock, Pages::Warm)?;
         self.everybody(Step::Unchanged, Pages::Warm)?;
-        if let Ok(limited) = Limited::of(self.wanted.limit << 20) {
+        let small = Some(self.wanted.limit).filter(|limit| *limit > 0);
+        if let Some(Ok(limited)) = small.map(|limit| Limited::of(limit << 20)) {
             for (tool, place) in self.places.clone() {
                 let copy = place_of(&self.folder, &tool, self.corpus, None, COPY).make()?;
                 // Files of a repository are never written to again: other names for them do.
@@ -209,6 +210,9 @@ impl<'a> Life<'a> {
     /// Every step once more inside a cgroup; who is killed is told, and ours must not be.
     fn in_a_small_box(&mut self) -> io::Result<()> {
         use Step::{Check, CheckData, First, Init, Restore, RestoreShare, Snapshots, Unchanged};
+        if self.wanted.limit == 0 {
+            return Ok(());
+        }
         let limited = match Limited::of(self.wanted.limit << 20) {
             Ok(limited) => limited,
             Err(why) => {

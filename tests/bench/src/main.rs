@@ -82,7 +82,7 @@ pub struct Run {
     /// How much memory ours may plan with outside a cgroup
     #[arg(long, value_name = "SIZE", default_value = "64M")]
     memory: String,
-    /// The memory cgroup's limit, in MiB
+    /// The memory cgroup's limit, in MiB; 0 leaves the small box out
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     limit: u64,
     /// Measure each step that can be repeated so many times; the quickest counts

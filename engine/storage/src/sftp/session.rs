@@ -327,7 +327,7 @@ fn answer_of(packet: &[u8]) -> Option<(u32, Answer)> {
         ResponseInner::Status { status_code: StatusCode::Success, .. } => Answer::Done,
         ResponseInner::Status { status_code: StatusCode::Eof, .. } => Answer::End,
         ResponseInner::Status { status_code: StatusCode::Failure(code), err_msg } => {
-            Answer::Refused(code, err_msg.to_string())
+            Answer::Refused(code, err_msg.get().0.to_owned())
         }
         ResponseInner::Handle(handle) => Answer::Handle(handle),
         ResponseInner::Name(names) => Answer::Names(names),
