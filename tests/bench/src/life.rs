@@ -181,8 +181,11 @@ impl<'a> Life<'a> {
         let mut figures = Vec::new();
         for index in 0..count {
             let (tool, place) = self.places[(self.turn + index) % count].clone();
-            if pages == Pages::Cold {
-                forget_pages()?;
+            match (pages, step) {
+                (Pages::Cold, _) => forget_pages()?,
+                // A kernel may give up pages nobody read for a minute, as guests of some hosts do.
+                (Pages::Warm, Step::First) => remember_pages(self.corpus.root())?,
+                (Pages::Warm, _) => {}
             }
             let figure = weigh(&self.scales, &tool, &place, step, None)?;
             let complaint = match figure.is_done() {
@@ -377,6 +380,21 @@ fn link_files(from: &Path, to: &Path) -> io::Result<()> {
         match entry.file_type()?.is_dir() {
             true => link_files(&from, &to)?,
             false => fs::hard_link(from, to)?,
+        }
+    }
+    Ok(())
+}
+
+/// Reads every file, so that nobody measures the disk who is not asked to.
+fn remember_pages(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()? {
+            kind if kind.is_dir() => remember_pages(&entry.path())?,
+            kind if kind.is_file() => {
+                io::copy(&mut fs::File::open(entry.path())?, &mut io::sink())?;
+            }
+            _ => {}
         }
     }
     Ok(())
