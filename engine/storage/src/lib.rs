@@ -29,6 +29,7 @@ mod retrying;
 mod s3;
 mod sftp;
 mod spool;
+mod spooled_pack;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod throttled;

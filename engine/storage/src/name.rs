@@ -40,8 +40,12 @@ pub(crate) const TEMPORARY: &str = "tmp-";
 
 /// A name nobody else has for a file that is being written.
 pub(crate) fn temporary() -> io::Result<String> {
+    Ok(format!("{TEMPORARY}{}", random_text()?))
+}
+
+/// Letters and digits nobody else has.
+pub(crate) fn random_text() -> io::Result<String> {
     let mut chance = [0; 12];
     getrandom::fill(&mut chance).map_err(|cause| io::Error::other(cause.to_string()))?;
-    let text: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("{TEMPORARY}{text}"))
+    Ok(chance.iter().map(|byte| format!("{byte:02x}")).collect())
 }

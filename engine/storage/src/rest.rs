@@ -8,19 +8,18 @@
 mod address;
 mod line;
 mod listing;
-mod pack;
 
 pub use address::{Address, AddressError};
 
 use crate::clock::Clock;
 use crate::http::{Asked, Http, must_reach, range_of};
 use crate::spool::Spool;
+use crate::spooled_pack::{SpooledPack, Uploads};
 use crate::throttled::Pace;
 use crate::{Name, PackFile, Patience, Rates, Result, Storage, StorageError};
 use engine_repository::{FileKind, Id};
 use line::{Line, path_of};
 use listing::{Broken, Listing};
-use pack::Spooled;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -148,7 +147,7 @@ impl Storage for Rest {
     }
 
     fn create_pack(&self) -> Result<Box<dyn PackFile>> {
-        Ok(Box::new(Spooled { line: self.line.clone(), spool: Spool::begin(&self.scratch)? }))
+        Ok(Box::new(SpooledPack { line: self.line.clone(), spool: Spool::begin(&self.scratch)? }))
     }
 
     fn remove(&self, name: Name) -> Result<()> {

@@ -17,7 +17,6 @@
 
 mod address;
 mod file;
-mod pack;
 mod session;
 
 pub use address::{SftpAddress, SftpAddressError};
@@ -25,17 +24,16 @@ pub use address::{SftpAddress, SftpAddressError};
 use crate::folder::is_data_folder;
 use crate::http::must_reach;
 use crate::spool::Spool;
+use crate::spooled_pack::{SpooledPack, Uploads};
 use crate::{Name, PackFile, Patience, Result, Storage, StorageError};
 use engine_repository::{FileKind, Id};
 use file::OpenFile;
 use openssh_sftp_protocol::ErrorCode;
 use openssh_sftp_protocol::file_attrs::{FileAttrs, FileType, Permissions};
 use openssh_sftp_protocol::request::{OpenFileRequest, RequestInner};
-use pack::SftpPack;
-use session::{Answer, Session, lock};
+use session::{Answer, Session, lock, refused};
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -112,36 +110,13 @@ impl Line {
         self.address.path().join(name.path())
     }
 
-    /// What a refusal means, but for those the caller knows better.
-    fn refused(
-        &self,
-        action: &'static str,
-        path: &Path,
-        (code, text): (ErrorCode, &str),
-    ) -> StorageError {
-        let (path, said) = (path.to_owned(), text.trim());
-        let cause = io::Error::other(match said.is_empty() {
-            true => format!("the server answered {code:?}"),
-            false => format!("the server answered: {said}"),
-        });
-        match code {
-            ErrorCode::PermDenied => StorageError::Denied { action, path, cause },
-            _ => StorageError::Io { action, path, cause },
-        }
-    }
-
-    /// An answer of a kind that was not asked for.
-    fn odd(&self, session: &Session) -> StorageError {
-        session.foreign("it answers another question than the one it was asked")
-    }
-
     /// For questions that are answered by being done.
     fn done(&self, action: &'static str, path: &Path, question: RequestInner<'_>) -> Result<()> {
         let session = self.session()?;
         match session.ask(question)?.wait()? {
             Answer::Done => Ok(()),
-            Answer::Refused(code, text) => Err(self.refused(action, path, (code, &text))),
-            _ => Err(self.odd(&session)),
+            Answer::Refused(code, text) => Err(refused(action, path, (code, &text))),
+            _ => Err(session.odd()),
         }
     }
 
@@ -151,16 +126,8 @@ impl Line {
         match session.ask(RequestInner::Stat(Cow::Borrowed(path)))?.wait()? {
             Answer::Attributes(attributes) => Ok(Some(attributes)),
             Answer::Refused(ErrorCode::NoSuchFile, _) => Ok(None),
-            Answer::Refused(code, text) => Err(self.refused("look at", path, (code, &text))),
-            _ => Err(self.odd(&session)),
-        }
-    }
-
-    fn size(&self, name: Name) -> Result<Option<u64>> {
-        let Some(attributes) = self.attributes(&self.path_of(name))? else { return Ok(None) };
-        match attributes.get_size() {
-            Some(bytes) => Ok(Some(bytes)),
-            None => Err(self.session()?.foreign("it does not say how long a file is")),
+            Answer::Refused(code, text) => Err(refused("look at", path, (code, &text))),
+            _ => Err(session.odd()),
         }
     }
 
@@ -186,8 +153,8 @@ impl Line {
             Answer::Refused(ErrorCode::NoSuchFile, _) => {
                 Err(StorageError::NotFound { location: self.location(), name })
             }
-            Answer::Refused(code, text) => Err(self.refused("open", &path, (code, &text))),
-            _ => Err(self.odd(&session)),
+            Answer::Refused(code, text) => Err(refused("open", &path, (code, &text))),
+            _ => Err(session.odd()),
         }
     }
 
@@ -204,9 +171,9 @@ impl Line {
                 }
                 Answer::Refused(ErrorCode::NoSuchFile, _) => {}
                 Answer::Refused(code, text) => {
-                    return Err(self.refused("list the folder", path, (code, &text)));
+                    return Err(refused("list the folder", path, (code, &text)));
                 }
-                _ => return Err(self.odd(&session)),
+                _ => return Err(session.odd()),
             }
         }
         Ok(open)
@@ -236,9 +203,9 @@ impl Line {
                     Answer::End => is_more.push(false),
                     Answer::Refused(code, text) => {
                         let path = &folder.path;
-                        return Err(self.refused("list the folder", path, (code, &text)));
+                        return Err(refused("list the folder", path, (code, &text)));
                     }
-                    _ => return Err(self.odd(&folder.session)),
+                    _ => return Err(folder.session.odd()),
                 }
             }
             let mut is_more = is_more.into_iter();
@@ -274,9 +241,8 @@ impl Storage for Sftp {
 
     fn list(&self, kind: FileKind, each: &mut dyn FnMut(Id, u64) -> Result<()>) -> Result<()> {
         let folder = self.line.address.path().join(kind.folder());
-        let mut folders = vec![folder.clone()];
         if kind == FileKind::Pack {
-            folders.clear();
+            let mut folders = Vec::new();
             let count = self.line.each_name(std::slice::from_ref(&folder), &mut |name, _| {
                 if is_data_folder(name.as_os_str()) {
                     folders.push(folder.join(name));
@@ -293,7 +259,7 @@ impl Storage for Sftp {
             };
         }
         let told = &mut |name: &Path, found| self.told(kind, name, found, each);
-        match self.line.each_name(&folders, told)? {
+        match self.line.each_name(&[folder], told)? {
             0 => self.must_be_there(),
             _ => Ok(()),
         }
@@ -306,16 +272,10 @@ impl Storage for Sftp {
         if bytes > bytes_max {
             return Err(StorageError::TooLarge { location, name, bytes, bytes_max });
         }
-        let short = StorageError::Short { location, name, end: bytes };
-        let length = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let mut content = Vec::new();
-        if content.try_reserve_exact(length).is_err() {
-            return Err(short);
-        }
-        content.resize(length, 0);
+        let mut content = vec![0; bytes as usize];
         match file.read(0, &mut content, &mut 0)? {
             true => Ok(content),
-            false => Err(short),
+            false => Err(StorageError::Short { location, name, end: bytes }),
         }
     }
 
@@ -347,7 +307,7 @@ impl Storage for Sftp {
 
     fn create_pack(&self) -> Result<Box<dyn PackFile>> {
         let spool = Spool::begin(&self.scratch)?;
-        Ok(Box::new(SftpPack { line: self.line.clone(), spool }))
+        Ok(Box::new(SpooledPack { line: self.line.clone(), spool }))
     }
 
     fn remove(&self, name: Name) -> Result<()> {
@@ -358,8 +318,8 @@ impl Storage for Sftp {
             Answer::Refused(ErrorCode::NoSuchFile, _) => {
                 Err(StorageError::NotFound { location: self.location(), name })
             }
-            Answer::Refused(code, text) => Err(self.line.refused("remove", &path, (code, &text))),
-            _ => Err(self.line.odd(&session)),
+            Answer::Refused(code, text) => Err(refused("remove", &path, (code, &text))),
+            _ => Err(session.odd()),
         }
     }
 

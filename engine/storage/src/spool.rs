@@ -19,11 +19,8 @@ impl Spool {
         let failed = |action, path: &Path, cause| {
             StorageError::from_io(&folder.display().to_string(), action, path, cause)
         };
-        let mut chance = [0; 12];
-        getrandom::fill(&mut chance).map_err(|cause| {
-            failed("read", Path::new("/dev/urandom"), io::Error::other(cause.to_string()))
-        })?;
-        let name: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
+        let random = crate::name::random_text();
+        let name = random.map_err(|cause| failed("read", Path::new("/dev/urandom"), cause))?;
         let path = folder.join(format!("holdfast-pack-{name}"));
         let file = OpenOptions::new()
             .read(true)

@@ -60,20 +60,9 @@ pub(crate) fn of_pack(pack: &Id, sealed: &Spool, cause: BlobError) -> TransferEr
 
 /// Seals a tree into a pack of its own and opens it again, as whoever seals a folder does.
 pub(crate) fn seal_tree(repository: &Repository, id: &Id, json: &Spool) -> Result<Filled> {
-    let bad = |cause| unwritable("a folder", cause);
-    let mut pack = LonePack::begin(repository, BlobKind::Tree)?;
-    let (compression, mut out) = (repository.compression(), Vec::new());
-    let stream = BlobStream::new(repository.key(), BlobKind::Tree, compression, nonce()?, &mut out);
-    let mut stream = stream.map_err(bad)?;
-    each_piece(json, json.reader(), &mut |piece| {
-        stream.write(piece, &mut out).map_err(bad)?;
-        pack.append(&out)?;
-        out.clear();
-        Ok(())
-    })?;
-    let blob = stream.finish(&mut out).map_err(bad)?;
-    pack.append(&out)?;
-    drop(out);
+    let pack = LonePack::begin(repository, BlobKind::Tree)?;
+    let named = (BlobKind::Tree, "a folder");
+    let (pack, blob) = seal(repository, pack, named, json, json.reader())?;
     if blob.id != *id {
         let cause = BlobError::Content { id: *id, found: blob.id };
         return Err(TransferError::Missealed { cause: cause.into() });
@@ -118,12 +107,24 @@ pub(crate) fn carry(
         pack.append(&sealing.finish())?;
         return verified(to, pack, *blob);
     }
-    let bad = |cause| unwritable("a blob", cause);
-    let mut out = Vec::new();
-    let stream = BlobStream::new(to.key(), blob.kind, to.compression(), nonce()?, &mut out);
-    let mut stream = stream.map_err(bad)?;
     let plaintext = opener.open_from(blob, sealed.reader()).map_err(unread)?;
-    each_piece(sealed, plaintext, &mut |piece| {
+    let (pack, blob) = seal(to, pack, (blob.kind, "a blob"), sealed, plaintext)?;
+    verified(to, pack, blob)
+}
+
+/// Seals what a reader of a spool gives into an empty pack. Errors call it by its name.
+fn seal(
+    repository: &Repository,
+    mut pack: LonePack,
+    (kind, name): (BlobKind, &'static str),
+    spool: &Spool,
+    plaintext: impl Read,
+) -> Result<(LonePack, SealedBlob)> {
+    let bad = |cause| unwritable(name, cause);
+    let (compression, mut out) = (repository.compression(), Vec::new());
+    let stream = BlobStream::new(repository.key(), kind, compression, nonce()?, &mut out);
+    let mut stream = stream.map_err(bad)?;
+    each_piece(spool, plaintext, &mut |piece| {
         stream.write(piece, &mut out).map_err(bad)?;
         pack.append(&out)?;
         out.clear();
@@ -131,7 +132,7 @@ pub(crate) fn carry(
     })?;
     let blob = stream.finish(&mut out).map_err(bad)?;
     pack.append(&out)?;
-    verified(to, pack, blob)
+    Ok((pack, blob))
 }
 
 /// Opens again what was sealed into a pack.

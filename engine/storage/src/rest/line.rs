@@ -2,6 +2,7 @@
 
 use super::address::Address;
 use crate::http::{Asked, Http, length_of};
+use crate::spooled_pack::Uploads;
 use crate::{Name, Result, StorageError};
 use engine_repository::FileKind;
 use std::io::Read;
@@ -56,9 +57,23 @@ impl Line {
         self.http.run(request, self.http.patience().idle, bytes)
     }
 
+    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Request<()>> {
+        let mut request = Request::builder().method(method).uri(self.address.url_of(path));
+        request = request.header("accept", LISTING_V2);
+        if let Some(authorization) = self.address.authorization() {
+            request = request.header("authorization", authorization);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).map_err(|_| self.http.foreign("no request can be made for it"))
+    }
+}
+
+impl Uploads for Line {
     /// Sends a file. A server overwrites nothing; when it says so, it is found out whether the
     /// name is taken or adding is forbidden.
-    pub fn upload(&self, name: Name, body: &mut dyn Read, bytes: u64) -> Result<()> {
+    fn upload(&self, name: Name, body: &mut dyn Read, bytes: u64) -> Result<()> {
         let asked = Asked { action: "store a file", name: Some(name) };
         let mut body = self.http.outgoing(body);
         let body = SendBody::from_reader(&mut body);
@@ -78,7 +93,7 @@ impl Line {
         }
     }
 
-    pub fn size(&self, name: Name) -> Result<Option<u64>> {
+    fn size(&self, name: Name) -> Result<Option<u64>> {
         let asked = Asked { action: "look for a file", name: Some(name) };
         let answer = self.ask("HEAD", &path_of(name))?;
         match answer.status() {
@@ -89,18 +104,6 @@ impl Line {
             StatusCode::NOT_FOUND => Ok(None),
             status => Err(self.http.refused(status, asked)),
         }
-    }
-
-    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Request<()>> {
-        let mut request = Request::builder().method(method).uri(self.address.url_of(path));
-        request = request.header("accept", LISTING_V2);
-        if let Some(authorization) = self.address.authorization() {
-            request = request.header("authorization", authorization);
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(()).map_err(|_| self.http.foreign("no request can be made for it"))
     }
 }
 

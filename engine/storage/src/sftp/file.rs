@@ -1,9 +1,10 @@
 //! A file, or a folder, that is open on the server; and how a new file comes to be there.
 
 use super::Line;
-use super::session::{Answer, Pending, Session};
+use super::session::{Answer, Pending, Session, refused};
 use crate::folder::TEMPORARY_AGE_MAX;
 use crate::name::TEMPORARY;
+use crate::spooled_pack::Uploads;
 use crate::{Name, Result, StorageError};
 use engine_repository::FileKind;
 use openssh_sftp_protocol::file_attrs::{FileAttrs, Permissions};
@@ -13,7 +14,7 @@ use openssh_sftp_protocol::response::Extensions;
 use openssh_sftp_protocol::{ErrorCode, HandleOwned};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -138,18 +139,12 @@ impl OpenFile {
 
     /// An answer that is not the one hoped for. The protocol has no word for a full disk.
     fn failed(&self, action: &'static str, answer: Answer) -> StorageError {
-        let path = self.path.clone();
-        let (code, text) = match answer {
-            Answer::Refused(code, text) => (code, text),
-            _ => return self.session.foreign("it answers another question than it was asked"),
-        };
-        let cause = io::Error::other(format!("the server answered {code:?}: {text}"));
-        if matches!(code, ErrorCode::PermDenied) {
-            return StorageError::Denied { action, path, cause };
-        }
-        match action == "write" && self.is_disk_full() {
-            true => StorageError::Full { location: self.session.location().to_owned(), cause },
-            false => StorageError::Io { action, path, cause },
+        let Answer::Refused(code, text) = answer else { return self.session.odd() };
+        match refused(action, &self.path, (code, &text)) {
+            StorageError::Io { cause, .. } if action == "write" && self.is_disk_full() => {
+                StorageError::Full { location: self.session.location().to_owned(), cause }
+            }
+            error => error,
         }
     }
 
@@ -165,9 +160,9 @@ impl OpenFile {
     }
 }
 
-impl Line {
+impl Uploads for Line {
     /// Stores a file: under another name first, then under its own, if that is free.
-    pub(super) fn upload(&self, name: Name, body: &mut dyn Read, bytes: u64) -> Result<()> {
+    fn upload(&self, name: Name, body: &mut dyn Read, bytes: u64) -> Result<()> {
         let taken = || StorageError::AlreadyExists { location: self.location(), name };
         if self.size(name)?.is_some() {
             return Err(taken());
@@ -210,6 +205,16 @@ impl Line {
         named
     }
 
+    fn size(&self, name: Name) -> Result<Option<u64>> {
+        let Some(attributes) = self.attributes(&self.path_of(name))? else { return Ok(None) };
+        match attributes.get_size() {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(self.session()?.foreign("it does not say how long a file is")),
+        }
+    }
+}
+
+impl Line {
     /// Removes packs that a kill or a broken line left half written a day ago, by the clock of the
     /// server: the file that was just made bears its time.
     fn sweep(&self, fresh: &OpenFile) -> Result<()> {
@@ -249,8 +254,8 @@ impl Line {
             Answer::Refused(ErrorCode::NoSuchFile, _) => {
                 Err(StorageError::Gone { location: self.location() })
             }
-            Answer::Refused(code, text) => Err(self.refused("create", path, (code, &text))),
-            _ => Err(self.odd(&session)),
+            Answer::Refused(code, text) => Err(refused("create", path, (code, &text))),
+            _ => Err(session.odd()),
         }
     }
 }

@@ -18,6 +18,7 @@ use openssh_sftp_protocol::{ErrorCode, HandleOwned};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -211,9 +212,31 @@ impl Session {
         StorageError::Unreachable { location: self.location.clone(), cause }
     }
 
+    /// An answer of a kind that was not asked for.
+    pub(super) fn odd(&self) -> StorageError {
+        self.foreign("it answers another question than the one it was asked")
+    }
+
     /// It answers otherwise than such a server does.
     pub(super) fn foreign(&self, reason: &str) -> StorageError {
         StorageError::Foreign { location: self.location.clone(), reason: reason.into() }
+    }
+}
+
+/// What a refusal means, but for those the caller knows better.
+pub(super) fn refused(
+    action: &'static str,
+    path: &Path,
+    (code, text): (ErrorCode, &str),
+) -> StorageError {
+    let (path, said) = (path.to_owned(), text.trim());
+    let cause = io::Error::other(match said.is_empty() {
+        true => format!("the server answered {code:?}"),
+        false => format!("the server answered: {said}"),
+    });
+    match code {
+        ErrorCode::PermDenied => StorageError::Denied { action, path, cause },
+        _ => StorageError::Io { action, path, cause },
     }
 }
 

@@ -1,18 +1,27 @@
-//! A pack that waits in a temporary file until it is complete and can be sent.
+//! A pack that waits in a temporary file until it is complete and can be sent whole.
 
-use super::line::Line;
 use crate::spool::Spool;
 use crate::{Name, PackFile, Result, StorageError};
 use engine_repository::{FileKind, Id};
+use std::io::Read;
 use std::sync::Arc;
 
+/// A line to a server that takes whole files of known length.
+pub(crate) trait Uploads: Send + Sync {
+    /// Stores a file; [`StorageError::AlreadyExists`] when the name is taken.
+    fn upload(&self, name: Name, body: &mut dyn Read, bytes: u64) -> Result<()>;
+
+    /// The file's size in bytes, `None` when it is not there.
+    fn size(&self, name: Name) -> Result<Option<u64>>;
+}
+
 /// A pack on its way to the server.
-pub(super) struct Spooled {
-    pub line: Arc<Line>,
+pub(crate) struct SpooledPack<L> {
+    pub line: Arc<L>,
     pub spool: Spool,
 }
 
-impl PackFile for Spooled {
+impl<L: Uploads> PackFile for SpooledPack<L> {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.spool.append(bytes)
     }
