@@ -164,22 +164,15 @@ pub(super) fn seal(
 mod tests {
     use super::super::journal::Journal;
     use super::super::lazy_index::LazyIndex;
+    use super::super::shared::repository_in;
     use super::*;
     use crate::locks::HeldLock;
-    use crate::{Cancel, InitRequest, Repository, TransferError, Who};
-    use engine_contract::memory::MemoryPlan;
-    use engine_storage::Folder;
-    use std::sync::Arc;
+    use crate::{Cancel, TransferError};
 
     #[test]
     fn a_folder_that_a_bad_memory_changed_ends_the_backup_before_anything_of_it_is_stored() {
         let place = tempfile::tempdir().unwrap();
-        let storage = Arc::new(Folder::at(&place.path().join("repository")));
-        let pid = std::process::id();
-        let name = String::from("box");
-        let who = Who { hostname: name.clone(), username: name, uid: 0, gid: 0, pid };
-        let (request, plan) = (InitRequest::default(), MemoryPlan::of(64 << 20));
-        let repository = Repository::init_as(storage, "x", &who, &plan, &request).unwrap();
+        let repository = repository_in(place.path());
         let (cancel, lock) = (Cancel::new(), HeldLock::acquire(&repository, false).unwrap());
         let index = LazyIndex::of(&repository, &cancel);
         let shared = Shared::new(&repository, &index, None, &lock, Journal::default(), &cancel);

@@ -271,3 +271,14 @@ impl Buffers {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// A repository to try parts of a backup with.
+#[cfg(test)]
+pub(super) fn repository_in(folder: &std::path::Path) -> Repository {
+    use crate::{InitRequest, Who};
+    let storage = Arc::new(engine_storage::Folder::at(&folder.join("repository")));
+    let (name, pid) = (String::from("box"), std::process::id());
+    let who = Who { hostname: name.clone(), username: name, uid: 0, gid: 0, pid };
+    let plan = engine_contract::memory::MemoryPlan::of(64 << 20);
+    Repository::init_as(storage, "x", &who, &plan, &InitRequest::default()).unwrap()
+}

@@ -266,3 +266,144 @@ fn is_all(mut file: &File, size: u64, bytes: &mut Vec<u8>) -> io::Result<bool> {
     bytes.truncate(at);
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::Journal;
+    use super::super::lazy_index::LazyIndex;
+    use super::super::shared::repository_in;
+    use super::*;
+    use crate::Cancel;
+    use crate::budget::Budget;
+    use crate::locks::HeldLock;
+    use engine_repository::{Id, NodeKind};
+    use std::collections::HashMap;
+    use std::fs;
+
+    /// The batch of these files as they are now.
+    fn batch(folder: &Path, names: &[&str]) -> Batch {
+        let open = Arc::new(Folder::at(folder).unwrap());
+        let mut batch = Batch::new(&open, folder.to_owned());
+        for name in names {
+            let stat = open.stat(&c_name(name.as_bytes()).unwrap()).unwrap();
+            let node = Box::new(Node::new(*name, NodeKind::File));
+            batch.add(SmallFile { node, stat, was_known: false });
+        }
+        batch
+    }
+
+    /// What came of a file: whether the next run looks again, and what was in it.
+    type Came = (bool, io::Result<Vec<u8>>);
+
+    /// Has batches read by all readers in so many bytes of memory, while the walk reads `large`.
+    fn read(batches: Vec<Batch>, memory_bytes: usize, large: &Path) -> Vec<Came> {
+        let place = tempfile::tempdir().unwrap();
+        let repository = repository_in(place.path());
+        let (cancel, lock_file) = (Cancel::new(), HeldLock::acquire(&repository, false).unwrap());
+        let index = LazyIndex::of(&repository, &cancel);
+        let journal = Journal::default();
+        let mut shared = Shared::new(&repository, &index, None, &lock_file, journal, &cancel);
+        shared.budget = Budget::of(memory_bytes);
+        let shared = &shared;
+        let (batches_in, batches_out) = crossbeam_channel::bounded(BATCHES_WAITING_MAX);
+        let (jobs_in, jobs) = crossbeam_channel::bounded(1);
+        let reader = FileReader::new(shared, repository.chunker(), jobs_in.clone());
+        let reader = Arc::new(Mutex::new(reader));
+        let answers: Vec<_> = batches.iter().map(|batch| batch.answer.clone()).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..READERS {
+                let (batches, jobs, large) = (batches_out.clone(), jobs_in.clone(), reader.clone());
+                let maker = NodeMaker::new(jiff::tz::TimeZone::UTC);
+                scope.spawn(move || read_batches(shared, &large, maker, &batches, &jobs));
+            }
+            drop((jobs_in, batches_out));
+            let worker = scope.spawn(move || {
+                let mut chunks = HashMap::new();
+                while let Ok(Job::Chunks(job)) = jobs.recv() {
+                    for ReadChunk { bytes, place, share } in job {
+                        let id = Id::of(&bytes);
+                        place.set(id);
+                        chunks.insert(id, bytes);
+                        drop(share);
+                    }
+                }
+                chunks
+            });
+            for batch in batches {
+                let file = File::open(large).unwrap();
+                let known = (large, &FileIdentity::of(&Node::new("large", NodeKind::File)));
+                let bytes = file.metadata().unwrap().len();
+                let read = lock(&reader).read(&file, known, bytes, false, &mut |_| {});
+                assert!(read.is_ok_and(|read| read.bytes == bytes));
+                batches_in.send(batch).unwrap();
+            }
+            drop((batches_in, reader));
+            let found = answers.iter().map(|answer| answer.wait(shared, Option::take).unwrap());
+            let found: Vec<_> = found.flatten().collect();
+            let chunks = worker.join().unwrap();
+            let came = |file: Found| {
+                let ids = file.read.map(|read| read.content.wait(shared).unwrap());
+                let bytes = ids.map(|ids| ids.iter().flat_map(|id| chunks[id].clone()).collect());
+                (file.is_unsettled, bytes)
+            };
+            found.into_iter().map(came).collect()
+        })
+    }
+
+    #[test]
+    fn files_that_change_between_a_look_and_the_reading_are_stored_as_they_are_read() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let names = ["empty", "gone", "grown", "pipe", "same", "shrunk"];
+        names.iter().for_each(|name| fs::write(at(name), vec![7; 3000]).unwrap());
+        fs::write(at("empty"), "").unwrap();
+        let batch = batch(place.path(), &names);
+        fs::remove_file(at("gone")).unwrap();
+        let grown: Vec<u8> = (0..3 << 20).map(|at: u32| (at / 7) as u8).collect();
+        fs::write(at("grown"), &grown).unwrap();
+        fs::remove_file(at("pipe")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::write(at("shrunk"), "little").unwrap();
+        let came = read(vec![batch], 1 << 20, &at("grown"));
+        let [empty, gone, grown_came, pipe, same, shrunk] = came.try_into().unwrap();
+        assert!(matches!(empty, (false, Ok(bytes)) if bytes.is_empty()));
+        assert_eq!(gone.1.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(matches!(grown_came, (true, Ok(bytes)) if bytes == grown));
+        assert!(matches!(pipe, (true, Err(cause)) if cause.to_string().contains("something else")));
+        assert!(matches!(same, (false, Ok(bytes)) if bytes == vec![7; 3000]));
+        assert!(matches!(shrunk, (true, Ok(bytes)) if bytes == b"little"));
+    }
+
+    #[test]
+    fn a_file_whose_size_says_nothing_is_read_to_its_end() {
+        // Those of the kernel have no size before they are read.
+        let told = fs::read("/proc/self/limits").unwrap();
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("large"), "x").unwrap();
+        let folder = Path::new("/proc/self");
+        let came = read(vec![batch(folder, &["limits"])], 1 << 20, &place.path().join("large"));
+        assert!(matches!(&came[..], [(true, Ok(bytes))] if *bytes == told));
+    }
+
+    #[test]
+    fn readers_with_too_little_memory_for_all_of_them_never_wait_for_each_other() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let names: Vec<String> = (0..FILES_MAX).map(|number| format!("{number:02}")).collect();
+        names.iter().for_each(|name| fs::write(at(name), vec![1; 9000]).unwrap());
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let batches: Vec<_> = (0..40).map(|_| batch(place.path(), &names)).collect();
+        // Each fourth is not small any more, in every batch.
+        let is_grown = |place: usize| place % 4 == 0;
+        for (_, name) in names.iter().enumerate().filter(|(place, _)| is_grown(*place)) {
+            fs::write(at(name), vec![2; 1 << 20]).unwrap();
+        }
+        // One batch takes more than there is.
+        let came = read(batches, 100_000, &at("00"));
+        assert_eq!(came.len(), 40 * FILES_MAX);
+        for (place, (is_unsettled, bytes)) in came.into_iter().enumerate() {
+            let bytes_now = if is_grown(place) { 1 << 20 } else { 9000 };
+            assert_eq!((is_unsettled, bytes.unwrap().len()), (is_grown(place), bytes_now));
+        }
+    }
+}
