@@ -383,7 +383,6 @@
     token = "";
     clearTimeout(timer);
     show(by("all"), false);
-    show(by("forget"), false);
     show(by("enter"), true);
   }
 
@@ -391,7 +390,6 @@
     show(by("refusal"), false);
     if (!token) { enter(); return; }
     show(by("enter"), false);
-    show(by("forget"), true);
     poll();
     look();
   }

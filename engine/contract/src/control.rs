@@ -6,11 +6,11 @@
 //! | `GET /v1/status` | [`Status`] | yes |
 //! | `GET /v1/sets` | a list of [`SetState`], at once: no disk is asked for it | yes |
 //! | `GET /v1/alive` | `{}`, at once: no disk and no line is asked for it | yes |
+//! | `POST /v1/sets/NAME/run` | a [`Progress`] a line, until [`Progress::is_over`] | one only |
 //! | `POST /v1/destinations` [`AddDestination`] | [`DestinationState`] | no |
 //! | `DELETE /v1/destinations/NAME` | `{}` | no |
 //! | `POST /v1/sets` [`AddSet`] | `{}` | no |
 //! | `DELETE /v1/sets/NAME` | `{}` | no |
-//! | `POST /v1/sets/NAME/run` | lines of JSON, a [`Progress`] each, until [`Progress::is_over`] | one line only |
 //! | `POST /v1/adopt` [`AdoptComputer`] | [`Adopted`] | no |
 //! | `GET /v1/console` | [`ConsoleAccess`] | no |
 //! | `POST /v1/console` [`ChangeConsole`] | [`ConsoleAccess`] | no |
