@@ -83,7 +83,14 @@ fn set_line(set: &SetState) -> String {
 
 fn run_text(set: &SetState) -> String {
     match &set.last_run {
-        None => "not run since the daemon started".into(),
+        None => match &set.last_complete {
+            None => "not run since the daemon started".into(),
+            Some(complete) => format!(
+                "not run since the daemon started; last complete {}, {}",
+                output::moment(complete.ended_at),
+                summary_text(&complete.summary)
+            ),
+        },
         Some(progress) => match &progress.ended {
             None => format!(
                 "backing up, {} files and {} so far",

@@ -1,14 +1,13 @@
 //! The owner looks at the web console; so does everybody else in the house.
 
 use serde_json::json;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
-use std::time::Instant;
 use tests_stories::{Browser, Computer, line_to};
 use tests_support::tree::Tree;
-use tests_support::{PATIENCE, Telling, program, run, wait_for, workspace};
+use tests_support::{Telling, program, run, wait_for, workspace};
 
 /// A port nobody else has.
 const ANY: Option<&str> = Some("127.0.0.1:0");
@@ -34,7 +33,9 @@ fn whoever_has_the_token_sees_all_and_whoever_has_not_is_told_how_to_get_it() {
     let wrong = "0".repeat(token.len());
     let asked = [("GET", "/v1/status"), ("GET", "/v1/sets"), ("POST", "/v1/sets/photos/run")];
     for (method, path) in asked.into_iter().chain([("GET", "/nowhere"), ("POST", "/")]) {
-        for token in [None, Some(wrong.as_str()), Some("")] {
+        let is_first = path == "/v1/status";
+        // A wrong one is answered late.
+        for token in [None, Some(""), is_first.then_some(wrong.as_str())] {
             let reply = computer.asked(method, path, token);
             assert_eq!(reply.status, 401, "{method} {path} {token:?}");
             let remedy = reply.json()["remedy"].to_string();
@@ -255,12 +256,12 @@ fn strangers_who_say_too_much_or_nothing_cost_little_and_keep_nobody_out() {
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     });
     assert!(most < before + TOO_MANY, "{most} descriptors, {before} before");
-    let begun = Instant::now();
-    for line in &mut silent {
+    for line in &mut silent[..2] {
         // It is closed, with or without a word.
-        let _ = line.read_to_end(&mut Vec::new());
+        let closed = line.read_to_end(&mut Vec::new());
+        let is_open = closed.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(!is_open, "a silent connection is never closed");
     }
-    assert!(begun.elapsed() < PATIENCE, "a silent connection is never closed");
 }
 
 #[test]
