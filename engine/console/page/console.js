@@ -13,6 +13,9 @@
   const by = (id) => document.getElementById(id);
   const cards = new Map();
   let token = "";
+  // Each time a token is given, or forgotten, a new round begins; what an older one asked for is
+  // answered to nobody.
+  let round = 0;
   let timer = 0;
   let isAsking = false;
   let isAskedMeanwhile = false;
@@ -77,6 +80,10 @@
     if (response.ok && answer !== null) { return answer; }
     throw new Refused(response.status, (answer && answer.fact) || "The answer was not understood.",
       (answer && answer.remedy) || "Load this page again.");
+  }
+
+  async function answerOf(method, path) {
+    try { return { said: await ask(method, path) }; } catch (error) { return { error }; }
   }
 
   // ---- words
@@ -292,12 +299,14 @@
   let newest = 0;
 
   async function run(name, button) {
+    const mine = round;
     button.disabled = true;
-    try {
-      await ask("POST", "v1/sets/" + encodeURIComponent(name) + "/run");
+    const answer = await answerOf("POST", "v1/sets/" + encodeURIComponent(name) + "/run");
+    if (mine !== round) { return; }
+    if (answer.error) { failed(answer.error); } else {
       show(by("refusal"), false);
       isAnyRunning = true;
-    } catch (error) { failed(error); }
+    }
     poll();
   }
 
@@ -333,21 +342,25 @@
   // Asks the destinations, too: only at the beginning, after a run, and when the reader wants it.
   async function look() {
     if (isLooking) { return; }
+    const mine = round;
     isLooking = true;
     by("look").disabled = true;
     say(by("looked"), "Looking…");
-    try { showStatus(await ask("GET", "v1/status")); } catch (error) {
-      say(by("looked"), "");
-      failed(error);
-    }
+    const answer = await answerOf("GET", "v1/status");
+    if (mine !== round) { return; }
     isLooking = false;
     by("look").disabled = false;
+    if (answer.error) {
+      say(by("looked"), "");
+      failed(answer.error);
+    } else { showStatus(answer.said); }
   }
 
   // ---- the course of things
 
   function failed(error) {
     trouble(error);
+    isGone = isGone || error.status === 0;
     if (error.status === 401) { enter(); }
   }
 
@@ -355,20 +368,21 @@
     clearTimeout(timer);
     if (!token) { return; }
     if (isAsking) { isAskedMeanwhile = true; return; }
+    const mine = round;
     isAsking = true;
-    try {
-      showSets(await ask("GET", "v1/sets"));
+    const answer = await answerOf("GET", "v1/sets");
+    if (mine !== round) { return; }
+    isAsking = false;
+    const wasGone = isGone;
+    isGone = false;
+    if (answer.error) { failed(answer.error); } else {
+      showSets(answer.said);
       show(by("all"), true);
-      if (isGone) {
-        isGone = false;
+      if (wasGone) {
         show(by("refusal"), false);
         look();
       }
-    } catch (error) {
-      isGone = error.status === 0;
-      failed(error);
     }
-    isAsking = false;
     if (isAskedMeanwhile) { isAskedMeanwhile = false; poll(); } else { again(); }
   }
 
@@ -380,6 +394,7 @@
   }
 
   function enter() {
+    round += 1;
     token = "";
     clearTimeout(timer);
     show(by("all"), false);
@@ -387,6 +402,8 @@
   }
 
   function begin() {
+    round += 1;
+    isAsking = isAskedMeanwhile = isLooking = isGone = isAnyRunning = false;
     show(by("refusal"), false);
     if (!token) { enter(); return; }
     show(by("enter"), false);

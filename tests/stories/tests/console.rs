@@ -12,8 +12,11 @@ use tests_support::{Telling, program, run, wait_for, workspace};
 /// A port nobody else has.
 const ANY: Option<&str> = Some("127.0.0.1:0");
 
-/// As many connections as the console answers at a time, and some more.
-const TOO_MANY: usize = 20;
+/// More connections than the console answers at a time.
+const TOO_MANY: usize = 24;
+
+/// As many as it does, and some descriptors the daemon may open meanwhile.
+const DESCRIPTORS_MAX: usize = 20;
 
 #[test]
 fn whoever_has_the_token_sees_all_and_whoever_has_not_is_told_how_to_get_it() {
@@ -253,9 +256,10 @@ fn strangers_who_say_too_much_or_nothing_cost_little_and_keep_nobody_out() {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         let answer = reader.join().unwrap().expect("an answer");
+        most = most.max(open(&computer));
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     });
-    assert!(most < before + TOO_MANY, "{most} descriptors, {before} before");
+    assert!(most < before + DESCRIPTORS_MAX, "{most} descriptors, {before} before");
     for line in &mut silent[..2] {
         // It is closed, with or without a word.
         let closed = line.read_to_end(&mut Vec::new());
