@@ -38,6 +38,8 @@ pub struct Console {
     /// What the environment says, which counts before the settings.
     given: Option<String>,
     state: Mutex<Now>,
+    /// Held while `.ui_info` is looked at and written.
+    writing: Mutex<()>,
     moves: mpsc::Sender<Moved>,
 }
 
@@ -67,7 +69,7 @@ impl Console {
         };
         let (moves, asked) = mpsc::channel(1);
         let state = Mutex::new(Now { token, place: ConsolePlace::default() });
-        Ok((Self { given, state, moves }, asked))
+        Ok((Self { given, state, writing: Mutex::default(), moves }, asked))
     }
 
     fn state(&self) -> MutexGuard<'_, Now> {
@@ -127,8 +129,9 @@ impl Console {
         door.map(|(door, _)| door)
     }
 
-    /// Writes `.ui_info`; whether it said something else before.
+    /// Makes `.ui_info` say what is so; whether it said something else before.
     fn write(&self, daemon: &Daemon) -> bool {
+        let _alone = self.writing.lock();
         let info = {
             let state = self.state();
             let address = state.place.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -138,10 +141,13 @@ impl Console {
         if is_private(&path) && read(&path).is_ok_and(|there| there == info) {
             return false;
         }
-        if let Err(error) = replace_file(&path, info.to_text().as_bytes()) {
-            daemon.log(&format!("{} cannot be written: {error}", path.display()));
+        match replace_file(&path, info.to_text().as_bytes()) {
+            Ok(()) => true,
+            Err(error) => {
+                daemon.log(&format!("{} cannot be written: {error}", path.display()));
+                false
+            }
         }
-        true
     }
 
     /// Where it is and what lets a reader in. The file says the same from now on.

@@ -29,6 +29,10 @@ fn whoever_has_the_token_sees_all_and_whoever_has_not_is_told_how_to_get_it() {
     assert_eq!(page.status, 200);
     assert!(page.head.contains("content-security-policy: default-src 'none'"), "{}", page.head);
     assert!(page.body.contains("<title>Holdfast</title>"));
+    let preflight = computer.asked("OPTIONS", "/v1/sets/photos/run", None);
+    for reply in [&page, &preflight] {
+        assert!(!reply.head.contains("access-control"), "another page may ask: {}", reply.head);
+    }
     for path in ["/console.js", "/console.css", "/icon.png", "//"] {
         assert_eq!(computer.asked("GET", path, None).status, 200, "{path}");
     }
