@@ -1,20 +1,26 @@
-//! The messages of the control API: HTTP/JSON on the Unix socket of [`crate::layout`].
+//! The messages of the control API: HTTP/JSON on the Unix socket of [`crate::layout`], and a part
+//! of it over TCP, for the web console, to whoever has the token of [`crate::console`].
 //!
-//! | request | answer |
-//! |---|---|
-//! | `GET /v1/status` | [`Status`] |
-//! | `GET /v1/alive` | `{}`, at once: no disk and no line is asked for it |
-//! | `POST /v1/destinations` [`AddDestination`] | [`DestinationState`] |
-//! | `DELETE /v1/destinations/NAME` | `{}` |
-//! | `POST /v1/sets` [`AddSet`] | `{}` |
-//! | `DELETE /v1/sets/NAME` | `{}` |
-//! | `POST /v1/sets/NAME/run` | lines of JSON, a [`Progress`] each, until [`Progress::is_over`] |
-//! | `POST /v1/adopt` [`AdoptComputer`] | [`Adopted`] |
+//! | request | answer | over TCP |
+//! |---|---|---|
+//! | `GET /v1/status` | [`Status`] | yes |
+//! | `GET /v1/sets` | a list of [`SetState`], at once: no disk is asked for it | yes |
+//! | `GET /v1/alive` | `{}`, at once: no disk and no line is asked for it | yes |
+//! | `POST /v1/sets/NAME/run` | a [`Progress`] a line, until [`Progress::is_over`] | one only |
+//! | `POST /v1/destinations` [`AddDestination`] | [`DestinationState`] | no |
+//! | `DELETE /v1/destinations/NAME` | `{}` | no |
+//! | `POST /v1/sets` [`AddSet`] | `{}` | no |
+//! | `DELETE /v1/sets/NAME` | `{}` | no |
+//! | `POST /v1/adopt` [`AdoptComputer`] | [`Adopted`] | no |
+//! | `GET /v1/console` | [`ConsoleAccess`] | no |
+//! | `POST /v1/console` [`ChangeConsole`] | [`ConsoleAccess`] | no |
 //!
 //! Any answer with a status of 400 or more is a [`Refusal`]. Times are seconds since 1970, UTC.
 
+use crate::console::{Listen, Token};
 use crate::identity::Guid;
 use crate::memory::MemoryPlan;
+use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -38,6 +44,42 @@ pub struct Status {
     pub destinations: Vec<DestinationState>,
     /// All backup sets.
     pub sets: Vec<SetState>,
+    /// Where the web console is.
+    #[serde(default)]
+    pub console: ConsolePlace,
+}
+
+/// Where the web console is, without what lets a reader in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsolePlace {
+    /// Where it is wanted.
+    pub wanted: Listen,
+    /// Where it listens, if it does.
+    pub address: Option<IpAddr>,
+    /// The port it listens at, if it does.
+    pub port: Option<u16>,
+    /// What is not as it was wanted, in one sentence.
+    pub trouble: Option<String>,
+}
+
+/// Where the web console is, and what lets a reader in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConsoleAccess {
+    /// Where it is.
+    pub place: ConsolePlace,
+    /// What lets a reader in.
+    pub token: Token,
+}
+
+/// Asks for another place for the console, or another token.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ChangeConsole {
+    /// Where it is to listen from now on.
+    #[serde(default)]
+    pub listen: Option<Listen>,
+    /// Whether to make a new token; whoever has the old one is let in no more.
+    #[serde(default)]
+    pub new_token: bool,
 }
 
 /// A destination and whether it can be reached.
@@ -68,6 +110,18 @@ pub struct SetState {
     pub destination: String,
     /// The run under way, or the last one since the daemon started.
     pub last_run: Option<Progress>,
+    /// The last run that wrote a snapshot, also one before the daemon started.
+    #[serde(default)]
+    pub last_complete: Option<CompleteRun>,
+}
+
+/// A run that wrote a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompleteRun {
+    /// When it ended.
+    pub ended_at: i64,
+    /// What it did.
+    pub summary: RunSummary,
 }
 
 /// Asks for a destination.

@@ -29,6 +29,9 @@ pub const S3_REGION_TOO: &str = "AWS_REGION";
 /// The memory plan's total in bytes, a decimal number. Without it the engine plans for itself.
 pub const MEMORY_BYTES: &str = "HOLDFAST_MEMORY_BYTES";
 
+/// Where the web console listens, whatever the settings say; see [`crate::console::Listen`].
+pub const CONSOLE: &str = "HOLDFAST_CONSOLE";
+
 /// A descriptor the daemon writes one newline to, and closes, when it is ready to work.
 ///
 /// The protocol is the one of s6 (`notification-fd`): no newline, not ready.

@@ -57,6 +57,16 @@ impl Layout {
         self.home.join("run")
     }
 
+    /// Where the web console is, and what lets a reader in: see [`crate::console`]. Mode 0600.
+    pub fn ui_info(&self) -> PathBuf {
+        self.home.join(".ui_info")
+    }
+
+    /// The last complete run of each backup set, one file a set, written by the daemon only.
+    pub fn complete_runs(&self) -> PathBuf {
+        self.home.join("complete")
+    }
+
     /// The Unix socket of the control API (HTTP/JSON), mode 0600.
     pub fn control_socket(&self) -> PathBuf {
         self.run().join("control.sock")

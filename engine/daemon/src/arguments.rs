@@ -101,10 +101,22 @@ pub enum OverHome {
     /// Destinations: places that hold a repository
     #[command(subcommand)]
     Destination(DestinationCommand),
+    /// The web console: print its address with the token in it, or move it
+    Console(Console),
     /// Print this computer's GUID
     Guid,
     /// Take over another computer's GUID and history from a destination
     Adopt(Adopt),
+}
+
+#[derive(Debug, Args)]
+pub struct Console {
+    /// Where it listens from now on: `off`, `everywhere`, an address, or ADDRESS:PORT
+    #[arg(long, value_name = "WHERE")]
+    pub listen: Option<engine_contract::console::Listen>,
+    /// Make a new token; who has the old one is let in no more
+    #[arg(long)]
+    pub new_token: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 //!
 //! Memory and disk say the same: every change is on disk before it is believed.
 
+use crate::complete_runs::CompleteRuns;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::settings::Settings;
@@ -22,6 +23,8 @@ pub struct Daemon {
     pub username: String,
     /// When it started, in seconds since 1970.
     pub started_at: i64,
+    /// The last complete run of each set.
+    pub complete: CompleteRuns,
     known: Mutex<Known>,
 }
 
@@ -42,6 +45,7 @@ impl Daemon {
             hostname: world.hostname.clone(),
             username: world.username.clone(),
             started_at: jiff::Timestamp::now().as_second(),
+            complete: CompleteRuns::load(&home, &known.settings),
             known: Mutex::new(known),
             home,
         })

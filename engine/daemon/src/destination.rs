@@ -154,7 +154,8 @@ fn explain_existing(error: TransferError) -> Failure {
     failure
 }
 
-fn new_password() -> Result<String, Failure> {
+/// A secret nobody guesses and everybody can copy by hand: 160 bits in 32 letters and digits.
+pub fn new_password() -> Result<String, Failure> {
     let mut chance = [0; PASSWORD_CHANCE_BYTES];
     getrandom::fill(&mut chance)
         .map_err(|error| Failure::new("the system gives no random numbers").because(error))?;

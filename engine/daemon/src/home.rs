@@ -3,6 +3,7 @@
 use crate::failure::{Failure, exit};
 use crate::history::History;
 use crate::settings::{Settings, replace_file};
+use engine_contract::control::{CompleteRun, MESSAGE_BYTES_MAX};
 use engine_contract::identity::{FILE_BYTES_MAX, Guid, Identity};
 use engine_contract::layout::Layout;
 use std::fs::{self, DirBuilder, File};
@@ -121,6 +122,27 @@ impl Home {
 
     fn unfinished_folder(&self) -> PathBuf {
         self.layout.home().join("unfinished")
+    }
+
+    /// The last complete run of a set, from before this start.
+    pub fn complete_run(&self, set: &str) -> Option<CompleteRun> {
+        let file = File::open(self.layout.complete_runs().join(set)).ok()?;
+        let mut bytes = Vec::new();
+        file.take(MESSAGE_BYTES_MAX as u64).read_to_end(&mut bytes).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps the last complete run of a set. A full disk must not hinder it, so that nothing is
+    /// said of one.
+    pub fn keep_complete_run(&self, set: &str, run: &CompleteRun) {
+        let folder = self.layout.complete_runs();
+        let Ok(bytes) = serde_json::to_vec(run) else { return };
+        let _ = private_folder(&folder).map(|()| replace_file(&folder.join(set), &bytes));
+    }
+
+    /// There is no such set any more.
+    pub fn forget_complete_run(&self, set: &str) {
+        let _ = fs::remove_file(self.layout.complete_runs().join(set));
     }
 
     /// The file of a destination's password; the name was checked when the destination was added.

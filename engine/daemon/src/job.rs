@@ -9,7 +9,7 @@ use crate::daemon::Daemon;
 use crate::destination;
 use crate::failure::{Failure, exit};
 use crate::settings::BackupSet;
-use engine_contract::control::{Ended, Progress, RunSummary, UNREADABLE_MAX};
+use engine_contract::control::{CompleteRun, Ended, Progress, RunSummary, UNREADABLE_MAX};
 use engine_transfer::{BackupOutcome, BackupRequest, Cancel, Event, ParentChoice};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -120,6 +120,11 @@ fn run(daemon: &Daemon, set: &BackupSet, progress: &watch::Sender<Progress>, can
         Ok(outcome) => {
             let summary = summary(&outcome, begun);
             daemon.home.note_finished(&set.name);
+            let ended_at = jiff::Timestamp::now().as_second();
+            if daemon.known().settings.set(&set.name).is_ok() {
+                let run = CompleteRun { ended_at, summary: summary.clone() };
+                daemon.complete.note(&daemon.home, &set.name, run);
+            }
             daemon.log(&format!(
                 "backup of set {} complete: snapshot {}, {} new, {} changed, {} unmodified files, \
                  {} could not be read, {} bytes stored",

@@ -4,6 +4,7 @@ use crate::arguments::{Adopt, DestinationCommand, OverHome, SetAdd, SetCommand};
 use crate::control_client::{ControlClient, refused};
 use crate::failure::{Failure, exit};
 use crate::output;
+use crate::over_console;
 use crate::progress_bar::{ProgressBar, Reached};
 use crate::world::World;
 use engine_contract::control::{
@@ -28,6 +29,7 @@ pub fn run(world: &World, command: OverHome) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         OverHome::Status { alive: false } => show_status(world, &client),
+        OverHome::Console(wanted) => over_console::run(world, &client, &wanted),
         OverHome::Guid => {
             let status: Status = client.ask(Method::GET, "/v1/status", &())?;
             say(world, &status.guid, || status.guid.to_string());
@@ -40,7 +42,7 @@ pub fn run(world: &World, command: OverHome) -> Result<ExitCode, Failure> {
 }
 
 /// Shows a result: as JSON, as text, or not at all.
-fn say(world: &World, value: &impl serde::Serialize, text: impl FnOnce() -> String) {
+pub fn say(world: &World, value: &impl serde::Serialize, text: impl FnOnce() -> String) {
     if world.json {
         output::json(value);
     } else if !world.quiet {
@@ -59,6 +61,7 @@ fn status_text(status: &Status) -> String {
         format!("computer     {}", status.guid),
         format!("daemon       holdfast {}, process {}", status.version, status.pid),
         format!("memory plan  {}", output::bytes(status.memory.total_bytes)),
+        format!("console      {}", over_console::place_text(&status.console)),
     ];
     for place in &status.destinations {
         let connection = match &place.cannot_connect {
@@ -80,7 +83,14 @@ fn set_line(set: &SetState) -> String {
 
 fn run_text(set: &SetState) -> String {
     match &set.last_run {
-        None => "not run since the daemon started".into(),
+        None => match &set.last_complete {
+            None => "not run since the daemon started".into(),
+            Some(complete) => format!(
+                "not run since the daemon started; last complete {}, {}",
+                output::moment(complete.ended_at),
+                summary_text(&complete.summary)
+            ),
+        },
         Some(progress) => match &progress.ended {
             None => format!(
                 "backing up, {} files and {} so far",

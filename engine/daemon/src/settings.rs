@@ -1,6 +1,7 @@
 //! The daemon's settings: destinations and backup sets, as `settings.json` holds them.
 
 use crate::failure::{Failure, exit};
+use engine_contract::console::Listen;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write;
@@ -20,6 +21,13 @@ pub struct Settings {
     pub destinations: Vec<Destination>,
     /// What to protect.
     pub sets: Vec<BackupSet>,
+    /// Where the web console listens. What is as usual is not written down.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub console: Listen,
+}
+
+fn is_usual(console: &Listen) -> bool {
+    *console == Listen::default()
 }
 
 /// A place that holds a repository. It is known by the repository's id, not by its location.

@@ -36,6 +36,8 @@ pub struct World {
     pub memory: MemoryPlan,
     /// Where to say that the daemon is ready.
     pub ready_descriptor: Option<RawFd>,
+    /// Where the owner wants the console, as the environment says it.
+    pub console: Option<String>,
     /// How hard to compress.
     pub effort: Effort,
     /// Whether output is JSON.
@@ -94,6 +96,7 @@ impl World {
             ready_descriptor: variable(environment::READY_DESCRIPTOR)
                 .and_then(|value| text(value).parse().ok())
                 .filter(|descriptor| *descriptor > 2),
+            console: variable(environment::CONSOLE).map(text),
             effort: arguments.compression.effort(),
             json: arguments.json,
             quiet: arguments.quiet,

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use tests_rules::{expect_none, rooms, root};
 
 /// Every allowed arrow, and why it is there. A new one is a decision, not an edit.
-const ARROWS: [(&str, &str, &str); 30] = [
+const ARROWS: [(&str, &str, &str); 32] = [
     ("engine-storage", "engine-repository", "a stored file is named by its id and kind"),
     ("engine-storage", "tests-support", "its tests run object stores of others"),
     ("engine-transfer", "engine-contract", "it keeps to the memory plan"),
     ("engine-transfer", "engine-repository", "it moves packs, trees and snapshots"),
     ("engine-transfer", "engine-storage", "it moves them to and from destinations"),
+    ("engine-console", "engine-contract", "both know the port, the token and a refusal"),
+    ("engine-daemon", "engine-console", "it lets the page in where its own settings say"),
     ("engine-daemon", "engine-contract", "the program is one side of the contract"),
     ("engine-daemon", "engine-storage", "it opens the destinations its settings name"),
     ("engine-daemon", "engine-transfer", "it is what backs up and restores"),

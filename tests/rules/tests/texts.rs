@@ -20,6 +20,7 @@ const LIBRARIES: &[&str] = &[
     "engine/repository",
     "engine/storage",
     "engine/transfer",
+    "engine/console",
     "supervisor/dsm",
     "supervisor/lifecycle",
     "supervisor/trust",
