@@ -394,7 +394,7 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let batches: Vec<_> = (0..40).map(|_| batch(place.path(), &names)).collect();
         // Each fourth is not small any more, in every batch.
-        let is_grown = |place: usize| place % 4 == 0;
+        let is_grown = |place: usize| place.is_multiple_of(4);
         for (_, name) in names.iter().enumerate().filter(|(place, _)| is_grown(*place)) {
             fs::write(at(name), vec![2; 1 << 20]).unwrap();
         }
