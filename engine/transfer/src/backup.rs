@@ -1,15 +1,16 @@
 //! Backup: one walk, and a pipeline behind it.
 //!
 //! ```text
-//!          ┌─small files─▶ readers ─chunks─┐
-//! walk ────┼──────chunks of large files────┴▶ workers ─sealed blobs─▶ packer ─packs─▶ storer
-//!          └────steps────▶ collector ──trees──▶ workers
+//!        ┌─small files─▶ readers ──chunks──┐
+//! walk ──┼──────chunks of large files──────┴▶ workers ──blobs──▶ packer ──packs──▶ storer
+//!        └────steps────▶ collector ──trees──▶ workers
 //! ```
 //!
-//! The walk goes through the source in order and reads large files; readers read small ones, some
-//! at a time; workers hash, compress and seal; the packer fills packs; the storer makes them
-//! durable; the collector puts trees together as soon as the ids of their files are known. The snapshot is written when everything else is. Whoever fails says so to all; every
-//! queue then runs dry, and what was packed is indexed, so that the next run finds it.
+//! The walk goes through the source in order and reads large files; readers read small ones, some at
+//! a time; workers hash, compress and seal; the packer fills packs; the storer makes them durable;
+//! the collector puts trees together as soon as the ids of their files are known. The snapshot is
+//! written when everything else is. Whoever fails says so to all; every queue then runs dry, and
+//! what was packed is indexed, so that the next run finds it.
 
 mod awaited;
 mod catalogue;

@@ -101,8 +101,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Puts all trees together. Gives the root's id, `None` when the walk ended early, and what came
-    /// of the small files. A walk that was asked to stop leaves a checkpoint.
+    /// Puts all trees together. Gives the root's id, `None` when the walk ended early, and what
+    /// came of the small files. A walk that was asked to stop leaves a checkpoint.
     pub(super) fn collect(mut self, steps: &Receiver<Step>) -> (Option<Id>, BackupOutcome) {
         let collected = self.all_steps(steps).and_then(|root| {
             if root.is_none() && self.shared.is_cancelled() {

@@ -1,8 +1,9 @@
 //! The walk through the source: one thread, in the order of names, folder by folder.
 //!
-//! What is found goes to the collector as steps, small files to the readers in batches, and chunks of
-//! large ones to the workers; all queues are bounded, so the walk is never far ahead of them. Folders the catalogue knows to be as they
-//! were are passed over in [`super::reuse`]; here, each entry is compared with the snapshot before.
+//! What is found goes to the collector as steps, small files to the readers in batches, and chunks
+//! of large ones to the workers; all queues are bounded, so the walk is never far ahead of them.
+//! Folders the catalogue knows to be as they were are passed over in [`super::reuse`]; here, each
+//! entry is compared with the snapshot before.
 
 use super::BackupOutcome;
 use super::catalogue::records::{Line, Record, Stretch};
