@@ -131,7 +131,7 @@ impl<'a> Looking<'a> {
         }
         self.ask()?;
         let (mut all, mut first) = (0, None);
-        for some in content.chunks(self.waiting_bytes_max / BLOB_BYTES) {
+        for some in content.chunks((self.waiting_bytes_max / BLOB_BYTES).max(1)) {
             let missing = missing(self.checker, self.index, &mut self.order, some)?;
             all += missing.len();
             first = first.or(missing.first().map(|place| some[*place]));
@@ -243,4 +243,75 @@ fn tell_missing(
 fn tell(checker: &Checker<'_>, snapshot: Id, path: &Path, why: &str) {
     let (snapshot, path) = (snapshot.short(), path_text(path));
     checker.damage(format!("snapshot {snapshot}: {path}: {why}"), LOST);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cancel, InitRequest, KdfCost, Repository, Who};
+    use engine_contract::memory::{MIB, MemoryPlan};
+    use engine_repository::{PackedBlob, SealedBlob};
+    use std::sync::Arc;
+
+    /// What is told of a few files when so much memory may be used.
+    fn told_with(pipeline_bytes: u64) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Arc::new(engine_storage::Folder::at(folder.path()));
+        let (hostname, username) = ("box".to_owned(), "ann".to_owned());
+        let who = Who { hostname, username, uid: 0, gid: 0, pid: std::process::id() };
+        let key_cost = KdfCost { n: 1024, r: 8, p: 1 };
+        let request = InitRequest { key_cost, ..InitRequest::default() };
+        let plan = MemoryPlan { pipeline_bytes, ..MemoryPlan::of(64 * MIB) };
+        let repository = Repository::init_as(storage, "secret", &who, &plan, &request).unwrap();
+        let index = Index::load(&repository).unwrap();
+        let blob = |number: u32| {
+            let id = Id::of(&number.to_be_bytes());
+            let blob =
+                SealedBlob { kind: BlobKind::Data, id, length: 100, uncompressed_length: None };
+            PackedBlob { blob, offset: number * 100 }
+        };
+        // Every third is missing.
+        let there: Vec<_> = (0..300).filter(|number| number % 3 > 0).map(blob).collect();
+        index.stored(Id::of(b"pack"), &there).unwrap();
+        let (cancel, events) = (Cancel::new(), |_| {});
+        let checker = Checker::new(&repository, &events, &cancel);
+        let mut looking = Looking::new(&checker, &index);
+        for number in 0..60_u32 {
+            looking.snapshot = Id::of(&[number as u8 / 30]);
+            let folder = format!("/folder {}", number / 7);
+            let mut node = Node::new(format!("file {number}"), NodeKind::File);
+            let ids = (number..number + number % 50).map(|number| blob(number).blob.id);
+            node.content = (number != 33).then(|| ids.collect());
+            looking.node(Path::new(&folder), &node).unwrap();
+        }
+        looking.ask().unwrap();
+        checker.report().findings.into_iter().map(|finding| finding.fact).collect()
+    }
+
+    #[test]
+    fn however_little_may_wait_the_same_is_told_in_the_order_of_the_trees() {
+        let told = told_with(32 * MIB);
+        let expected = |number: u32| {
+            let missing = (number..number + number % 50).filter(|number| number % 3 == 0);
+            match number {
+                33 => Some("it has no list of content".to_owned()),
+                number => missing.clone().next().map(|first| {
+                    let (missing, first) = (missing.count(), Id::of(&first.to_be_bytes()));
+                    format!("{missing} of its {} blobs are missing ({first} first)", number % 50)
+                }),
+            }
+        };
+        let expected: Vec<_> = (0..60_u32)
+            .filter_map(|number| {
+                let snapshot = Id::of(&[number as u8 / 30]).short();
+                let path = format!("/folder {}/file {number}", number / 7);
+                Some(format!("snapshot {snapshot}: {path}: {}", expected(number)?))
+            })
+            .collect();
+        assert_eq!(told, expected);
+        for blobs in [0, 1, 5, 17, 49, 50, 51, 400] {
+            let bytes = blobs * WAITING_PARTS * BLOB_BYTES as u64;
+            assert_eq!(told_with(bytes), expected, "room for {blobs} blobs");
+        }
+    }
 }
