@@ -1,15 +1,17 @@
 //! Backup: one walk, and a pipeline behind it.
 //!
 //! ```text
-//! walk ──chunks──▶ workers ──sealed blobs──▶ packer ──full packs──▶ storer ──▶ packs, index
-//!   └────steps───▶ collector ──trees──▶ workers
+//!          ┌─small files─▶ readers ─chunks─┐
+//! walk ────┼──────chunks of large files────┴▶ workers ─sealed blobs─▶ packer ─packs─▶ storer
+//!          └────steps────▶ collector ──trees──▶ workers
 //! ```
 //!
-//! The walk reads the source in order; workers hash, compress and seal; the packer fills packs; the
-//! storer makes them durable; the collector puts trees together as soon as the ids of their files
-//! are known. The snapshot is written when everything else is. Whoever fails says so to all; every
+//! The walk goes through the source in order and reads large files; readers read small ones, some
+//! at a time; workers hash, compress and seal; the packer fills packs; the storer makes them
+//! durable; the collector puts trees together as soon as the ids of their files are known. The snapshot is written when everything else is. Whoever fails says so to all; every
 //! queue then runs dry, and what was packed is indexed, so that the next run finds it.
 
+mod awaited;
 mod catalogue;
 mod checkpoint;
 mod collect;
@@ -26,6 +28,7 @@ mod reuse;
 mod seal;
 pub(crate) mod select;
 mod shared;
+mod small_files;
 mod stop;
 mod walk;
 
@@ -41,13 +44,16 @@ pub(crate) use checkpoint::{PARENTS_MAX, is_checkpoint};
 use collect::{Collector, Step};
 use crossbeam_channel::{Sender, bounded};
 use engine_repository::{FileKind, Id, Snapshot, Summary, Time};
-use journal::{FinishedFiles, Journal};
+use journal::{FinishedFiles, Journal, in_walk_order};
 use lazy_index::LazyIndex;
 use pack::Packer;
 use progress::{Meter, Totals};
-use seal::{Added, Job};
+use read::{FileReader, ReadFile};
+use seal::Added;
 use select::{Branch, Patterns};
 use shared::Shared;
+use small_files::Batch;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,8 +63,8 @@ use walk::Walker;
 
 /// Chunks that wait for a worker, beyond what the memory plan allows anyway.
 const JOBS_WAITING_MAX: usize = 64;
-/// Nodes that wait for the collector.
-const STEPS_WAITING_MAX: usize = 1024;
+/// Steps of the walk that wait for the collector: each a node, or a batch of small files.
+const STEPS_WAITING_MAX: usize = 128;
 /// Sealed blobs that wait for the packer.
 const SEALED_WAITING_MAX: usize = 64;
 /// Full packs that wait for the disk: a kill loses the one being stored and the one being filled.
@@ -160,6 +166,29 @@ pub struct BackupOutcome {
 }
 
 impl BackupOutcome {
+    /// Counts a file that was read.
+    fn add_file(&mut self, was_known: bool, read: &ReadFile) {
+        match was_known {
+            true => self.files_changed += 1,
+            false => self.files_new += 1,
+        }
+        self.bytes_total += read.bytes;
+        self.bytes_read += read.bytes - read.bytes_before;
+    }
+
+    /// Adds what came of small files, which others counted.
+    fn add_small_files(&mut self, small: Self) {
+        self.files_changed += small.files_changed;
+        self.files_new += small.files_new;
+        self.bytes_total += small.bytes_total;
+        self.bytes_read += small.bytes_read;
+        self.problems_total += small.problems_total;
+        self.problems.extend(small.problems);
+        let bytes = |problem: &SourceProblem| problem.path.as_os_str().as_bytes().to_vec();
+        self.problems.sort_by(|one, other| in_walk_order(&bytes(one), &bytes(other)));
+        self.problems.truncate(PROBLEMS_KEPT_MAX);
+    }
+
     fn add_problem(&mut self, path: PathBuf, reason: String) {
         self.problems_total += 1;
         if self.problems.len() < PROBLEMS_KEPT_MAX {
@@ -278,6 +307,9 @@ impl Run<'_> {
         let (sealed_in, sealed_out) = bounded(SEALED_WAITING_MAX);
         let (filled_in, filled_out) = bounded(PACKS_WAITING_MAX);
         let workers_max = std::thread::available_parallelism().map_or(1, usize::from);
+        let (batches_in, batches_out) = bounded(small_files::BATCHES_WAITING_MAX);
+        let reader = FileReader::new(shared, shared.repository.chunker(), jobs_in.clone());
+        let reader = Mutex::new(reader);
         std::thread::scope(|scope| {
             scope.spawn(move || pack::store(shared, self.checkpoints, &filled_out));
             scope.spawn(move || Packer::new(shared, filled_in).pack(&sealed_out));
@@ -288,7 +320,15 @@ impl Run<'_> {
                 })
                 .collect();
             drop(jobs_out);
-            let collector = Collector::new(shared, self.checkpoints, jobs_in.clone(), sealed_in);
+            for _ in 0..small_files::READERS {
+                let (batches, jobs, large) = (batches_out.clone(), jobs_in.clone(), &reader);
+                let maker = node::NodeMaker::new(self.request.zone.clone());
+                scope.spawn(move || {
+                    small_files::read_batches(shared, large, maker, &batches, &jobs);
+                });
+            }
+            drop(batches_out);
+            let collector = Collector::new(shared, self.checkpoints, jobs_in, sealed_in, events);
             let collector = scope.spawn(move || collector.collect(&steps_out));
             if !shared::lock(self.totals).is_complete() {
                 scope.spawn(|| {
@@ -297,9 +337,11 @@ impl Run<'_> {
                 });
             }
             let meter = Meter::new(events, self.totals);
-            let mut outcome = self.walk(shared, before, (jobs_in, steps_in), meter);
+            let queues = (&reader, batches_in, steps_in);
+            let mut outcome = self.walk(shared, before, queues, meter);
             is_walked.store(true, Ordering::Relaxed);
-            let tree = collector.join().ok().flatten();
+            let (tree, small_files) = collector.join().unwrap_or_default();
+            outcome.add_small_files(small_files);
             let added = workers.into_iter().filter_map(|worker| worker.join().ok());
             let added = added.fold(Added::default(), Added::and);
             outcome.data_blobs = added.data_blobs;
@@ -310,12 +352,12 @@ impl Run<'_> {
         })
     }
 
-    fn walk(
-        &self,
-        shared: &Shared<'_>,
+    fn walk<'a>(
+        &'a self,
+        shared: &'a Shared<'a>,
         (catalogue, finished): (Option<Catalogue>, FinishedFiles),
-        (jobs, steps): (Sender<Job>, Sender<Step>),
-        meter: Meter<'_>,
+        (reader, batches, steps): (&'a Mutex<FileReader<'a>>, Sender<Batch>, Sender<Step>),
+        meter: Meter<'a>,
     ) -> BackupOutcome {
         let repository = shared.repository;
         let mut maker = node::NodeMaker::new(self.request.zone.clone());
@@ -328,7 +370,9 @@ impl Run<'_> {
             shared,
             excludes: self.excludes,
             maker,
-            reader: read::FileReader::new(shared, repository.chunker(), jobs),
+            reader,
+            batches,
+            batch: None,
             parents: parent::Parents::new(shared),
             reuse: reuse::Reuse::of(records),
             finished,

@@ -62,6 +62,13 @@ impl Share {
         self.bytes = bytes;
     }
 
+    /// Takes a part of it away, at most all of it.
+    pub(crate) fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { budget: self.budget.clone(), bytes }
+    }
+
     /// Gives back all but `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         if bytes < self.bytes {

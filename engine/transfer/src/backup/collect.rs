@@ -1,22 +1,33 @@
 //! The collector puts nodes together into trees, in the order of the walk, and begins checkpoints.
 //!
+//! Small files are read by others while the walk goes on; what became of them is looked at here, in
+//! their place.
+//!
 //! It is the one thread that knows what is finished: files whose ids are known go to the journal
 //! from here, and a checkpoint is made of the open folders as they are, without waiting for it: the
 //! packer and the storer do the rest when everything that was claimed before is packed.
 
+use super::BackupOutcome;
 use super::catalogue::records::Line;
 use super::checkpoint::Checkpoints;
 use super::content::Content;
 use super::pack::ToPack;
+use super::progress::tell_problem;
 use super::seal::{Job, seal};
 use super::shared::Shared;
-use crate::Result;
+use super::small_files::{Answer, Found};
 use crate::careful::CarefulSealer;
 use crate::large;
 use crate::repository::unwritable;
 use crate::tree_buffer::{ShownTree, TreeBuffer, WrittenTree, make_room_in};
+use crate::{Event, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use engine_repository::{BlobKind, Id, Node};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often it looks whether a checkpoint is due while nothing comes: a file of a TiB is being
@@ -30,6 +41,8 @@ pub(super) enum Step {
     /// Something in the folder that began last; files come with their content, unless their node
     /// has what it was before.
     Node(Box<Node>, Option<Content>),
+    /// Files in it that others read meanwhile.
+    Files(Arc<Answer>),
     /// The folder that began last ends.
     Leave,
     /// What the catalogue says of the folder that ended last.
@@ -42,6 +55,8 @@ pub(super) enum Step {
 struct OpenTree {
     node: Option<Box<Node>>,
     tree: TreeBuffer,
+    /// Not everything in it came out as it is.
+    is_unsettled: bool,
 }
 
 /// The collector.
@@ -52,11 +67,14 @@ pub(super) struct Collector<'a> {
     pub(super) jobs: Sender<Job>,
     /// Trees of checkpoints, and the checkpoints.
     pub(super) packer: Sender<ToPack>,
+    events: &'a (dyn Fn(Event) + Sync),
     open: Vec<OpenTree>,
     /// The path of the folder that began last.
     path: Vec<u8>,
-    /// The tree of the folder that ended last.
-    ended: Id,
+    /// The tree of the folder that ended last, and whether all of it came out as it is.
+    ended: (Id, bool),
+    /// What came of the small files: how many there are, and problems with them.
+    outcome: BackupOutcome,
     /// Something was finished since the last checkpoint that no snapshot has.
     is_anything_new: bool,
 }
@@ -67,24 +85,36 @@ impl<'a> Collector<'a> {
         checkpoints: &'a Checkpoints<'a>,
         jobs: Sender<Job>,
         packer: Sender<ToPack>,
+        events: &'a (dyn Fn(Event) + Sync),
     ) -> Self {
-        let (open, path, ended) = (Vec::new(), Vec::new(), Id::ZERO);
-        Self { shared, checkpoints, jobs, packer, open, path, ended, is_anything_new: false }
+        Self {
+            shared,
+            checkpoints,
+            jobs,
+            packer,
+            events,
+            open: Vec::new(),
+            path: Vec::new(),
+            ended: (Id::ZERO, true),
+            outcome: BackupOutcome::default(),
+            is_anything_new: false,
+        }
     }
 
-    /// Puts all trees together. Gives the root's id; `None` when the walk ended early. A walk that
-    /// was asked to stop leaves a checkpoint.
-    pub(super) fn collect(mut self, steps: &Receiver<Step>) -> Option<Id> {
+    /// Puts all trees together. Gives the root's id, `None` when the walk ended early, and what came
+    /// of the small files. A walk that was asked to stop leaves a checkpoint.
+    pub(super) fn collect(mut self, steps: &Receiver<Step>) -> (Option<Id>, BackupOutcome) {
         let collected = self.all_steps(steps).and_then(|root| {
             if root.is_none() && self.shared.is_cancelled() {
                 self.checkpoint()?;
             }
             Ok(root)
         });
-        collected.unwrap_or_else(|error| {
+        let root = collected.unwrap_or_else(|error| {
             self.shared.fail(error);
             None
-        })
+        });
+        (root, self.outcome)
     }
 
     fn all_steps(&mut self, steps: &Receiver<Step>) -> Result<Option<Id>> {
@@ -102,16 +132,28 @@ impl<'a> Collector<'a> {
                         return Ok(None);
                     }
                 }
+                Ok(Step::Files(answer)) => {
+                    if !self.files(&answer)? {
+                        return Ok(None);
+                    }
+                }
                 Ok(Step::Leave) => {
                     let root = self.leave()?;
                     if root.is_some() {
                         return Ok(root);
                     }
                 }
-                Ok(Step::Record(line)) => self.shared.record(&line, &self.ended),
+                Ok(Step::Record(mut line)) => {
+                    let (tree, is_settled) = self.ended;
+                    if !is_settled {
+                        line.forget_digest();
+                    }
+                    self.shared.record(&line, &tree);
+                }
                 Ok(Step::Restart) => {
                     self.open.clear();
                     self.path.clear();
+                    self.outcome = BackupOutcome::default();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
@@ -126,7 +168,7 @@ impl<'a> Collector<'a> {
         }
         make_room_in(self.shared.repository, &mut self.open, |open| &mut open.tree)?;
         let tree = TreeBuffer::new(self.shared.buffers.take(0));
-        self.open.push(OpenTree { node, tree });
+        self.open.push(OpenTree { node, tree, is_unsettled: false });
         Ok(())
     }
 
@@ -149,11 +191,42 @@ impl<'a> Collector<'a> {
         Ok(true)
     }
 
+    /// Takes in files that others read; `false` when the backup ends before they have.
+    fn files(&mut self, answer: &Answer) -> Result<bool> {
+        let Some(files) = answer.wait(self.shared, Option::take) else { return Ok(false) };
+        for Found { node, was_known, is_unsettled, problem, read } in files {
+            let open = self.open.last_mut();
+            let has_problem = problem.is_some() || read.is_err();
+            open.into_iter().for_each(|open| open.is_unsettled |= is_unsettled || has_problem);
+            if let Some(cause) = problem {
+                self.problem(&node.name, &cause);
+            }
+            match read {
+                Ok(read) => {
+                    self.outcome.add_file(was_known, &read);
+                    if !self.node(node, Some(read.content))? {
+                        return Ok(false);
+                    }
+                }
+                Err(cause) => self.problem(&node.name, &cause),
+            }
+        }
+        Ok(true)
+    }
+
+    fn problem(&mut self, name: &[u8], cause: &io::Error) {
+        let folder = Path::new(OsStr::from_bytes(&self.path));
+        let path = Path::new("/").join(folder).join(OsStr::from_bytes(name));
+        tell_problem(self.events, &path, cause);
+        self.outcome.add_problem(path, cause.to_string());
+    }
+
     fn leave(&mut self) -> Result<Option<Id>> {
-        let Some(OpenTree { node, tree }) = self.open.pop() else { return Ok(None) };
+        let Some(open) = self.open.pop() else { return Ok(None) };
+        let OpenTree { node, tree, is_unsettled } = open;
         let tree = tree.finish()?;
         let (WrittenTree::Held(id, _) | WrittenTree::Spooled(id, _)) = tree;
-        self.ended = id;
+        self.ended = (id, !is_unsettled);
         if let Some(claim) = self.shared.claim(BlobKind::Tree, &id) {
             let job = match tree {
                 WrittenTree::Held(id, bytes) => {

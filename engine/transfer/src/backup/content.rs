@@ -1,12 +1,9 @@
 //! The content of one file: ids of its chunks, which come from several threads in any order.
 
-use super::shared::{Shared, lock};
+use super::awaited::Awaited;
+use super::shared::Shared;
 use engine_repository::Id;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
-
-/// How often a waiting thread looks whether the backup has ended.
-const LOOK_MILLISECONDS: u64 = 100;
+use std::sync::Arc;
 
 /// The ids of a file's chunks, some of which are still being worked out.
 #[derive(Debug, Clone, Default)]
@@ -16,23 +13,20 @@ pub(super) struct Content(Arc<Shelf>);
 struct Shelf {
     /// Known from the start: nothing was read.
     is_known: bool,
-    state: Mutex<State>,
-    completed: Condvar,
+    ids: Awaited<Ids>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    ids: Vec<Id>,
+struct Ids {
+    all: Vec<Id>,
     missing: usize,
-    /// To wake nobody is a call of the system, too.
-    is_awaited: bool,
 }
 
 impl Content {
     /// What is known from the start.
     pub(super) fn known(ids: Vec<Id>) -> Self {
-        let state = Mutex::new(State { ids, missing: 0, is_awaited: false });
-        Self(Arc::new(Shelf { is_known: true, state, completed: Condvar::new() }))
+        let ids = Awaited::of(Ids { all: ids, missing: 0 });
+        Self(Arc::new(Shelf { is_known: true, ids }))
     }
 
     /// Whether it was known from the start.
@@ -42,37 +36,36 @@ impl Content {
 
     /// Adds a chunk at the end, whose id comes by [`Place::set`].
     pub(super) fn expect(&self) -> Place {
-        let mut state = lock(&self.0.state);
-        state.ids.push(Id::ZERO);
-        state.missing += 1;
-        Place { content: self.clone(), number: state.ids.len() - 1 }
+        let mut number = 0;
+        self.0.ids.change(|ids| {
+            number = ids.all.len();
+            ids.all.push(Id::ZERO);
+            ids.missing += 1;
+            false
+        });
+        Place { content: self.clone(), number }
     }
 
     /// Adds a chunk at the end whose id is known.
     pub(super) fn push(&self, id: Id) {
-        lock(&self.0.state).ids.push(id);
+        self.0.ids.change(|ids| {
+            ids.all.push(id);
+            false
+        });
     }
 
     /// Ids that are known without a gap, from the one with this number on.
     pub(super) fn known_from(&self, first: usize) -> Vec<Id> {
-        let state = lock(&self.0.state);
-        let ids = state.ids.get(first..).unwrap_or_default();
-        ids.iter().take_while(|id| **id != Id::ZERO).copied().collect()
+        self.0.ids.now(|ids| {
+            let ids = ids.all.get(first..).unwrap_or_default();
+            ids.iter().take_while(|id| **id != Id::ZERO).copied().collect()
+        })
     }
 
     /// All ids, as soon as they are known; `None` when the backup ends before.
     pub(super) fn wait(&self, shared: &Shared<'_>) -> Option<Vec<Id>> {
-        let mut state = lock(&self.0.state);
-        while state.missing > 0 {
-            if shared.is_stopped() {
-                return None;
-            }
-            state.is_awaited = true;
-            let timeout = Duration::from_millis(LOOK_MILLISECONDS);
-            let waited = self.0.completed.wait_timeout(state, timeout);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        Some(std::mem::take(&mut state.ids))
+        let all = |ids: &mut Ids| (ids.missing == 0).then(|| std::mem::take(&mut ids.all));
+        self.0.ids.wait(shared, all)
     }
 }
 
@@ -86,11 +79,10 @@ pub(super) struct Place {
 impl Place {
     /// Says which id it is.
     pub(super) fn set(self, id: Id) {
-        let mut state = lock(&self.content.0.state);
-        state.ids[self.number] = id;
-        state.missing -= 1;
-        if state.missing == 0 && state.is_awaited {
-            self.content.0.completed.notify_all();
-        }
+        self.content.0.ids.change(|ids| {
+            ids.all[self.number] = id;
+            ids.missing -= 1;
+            ids.missing == 0
+        });
     }
 }

@@ -17,7 +17,7 @@ mod records;
 
 pub(super) use files::FinishedFiles;
 pub(super) use parts::{Chunk, PARTS_FILE_BYTES_MIN};
-pub(super) use records::FileIdentity;
+pub(super) use records::{FileIdentity, in_walk_order};
 
 use super::lazy_index::LazyIndex;
 use super::pack::{Waiting, write_index};

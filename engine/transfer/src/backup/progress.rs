@@ -88,8 +88,7 @@ impl<'a> Meter<'a> {
     }
 
     pub(super) fn problem(&self, path: &Path, cause: &io::Error) {
-        let (path, reason) = (path.to_owned(), cause.to_string());
-        (self.events)(Event::SourceProblem { path, reason });
+        tell_problem(self.events, path, cause);
     }
 
     pub(super) fn tell(&mut self) {
@@ -100,6 +99,11 @@ impl<'a> Meter<'a> {
         (self.events)(Event::Progress(self.progress.clone()));
         self.told = Instant::now();
     }
+}
+
+/// Tells of something in the source that could not be read.
+pub(super) fn tell_problem(events: &(dyn Fn(Event) + Sync), path: &Path, cause: &io::Error) {
+    events(Event::SourceProblem { path: path.to_owned(), reason: cause.to_string() });
 }
 
 /// Counts what there is to do. What cannot be looked at is not counted; the walk reports it. Where

@@ -1,4 +1,4 @@
-//! Reading files and cutting them into chunks.
+//! Reading files that may be large, one at a time, and cutting them into chunks.
 //!
 //! A file is read in steps into the buffer of the chunk being found, so a chunk is copied only
 //! where it is cut: what was read beyond it, less than a step. Holes are not read: a chunk of
@@ -24,11 +24,6 @@ use std::path::Path;
 /// How much is read at once.
 const STEP_BYTES: usize = 256 << 10;
 
-/// So many bytes of small files, or so many of them, go to the workers together: a message for each
-/// would cost more than hashing it.
-const GATHERED_BYTES_MAX: usize = 128 << 10;
-const GATHERED_MAX: usize = 32;
-
 /// After so many chunks of a large file the journal is told.
 const CHUNKS_UNTOLD_MAX: usize = 8;
 
@@ -52,8 +47,6 @@ pub(super) struct FileReader<'a> {
     shared: &'a Shared<'a>,
     chunker: Chunker,
     jobs: Sender<Job>,
-    /// Chunks of small files, and their bytes. They go before anything is waited for.
-    gathered: (Vec<ReadChunk>, usize),
     zeros: Zeros,
     /// What was read beyond a cut.
     rest: Vec<u8>,
@@ -75,8 +68,7 @@ impl<'a> FileReader<'a> {
         let bytes = length_of_zero_chunk(&mut chunker);
         let zeros = Zeros { bytes, id: None };
         let (rest, untold) = (Vec::new(), (Vec::new(), 0));
-        let gathered = (Vec::new(), 0);
-        Self { shared, chunker, jobs, gathered, zeros, rest, untold, is_large: false }
+        Self { shared, chunker, jobs, zeros, rest, untold, is_large: false }
     }
 
     /// The content of the file at `path`. `seen` is told about bytes as they are read; `size` is
@@ -90,10 +82,6 @@ impl<'a> FileReader<'a> {
         seen: &mut dyn FnMut(u64),
     ) -> Result<ReadFile, ReadEnd> {
         self.chunker.reset();
-        if size >= GATHERED_BYTES_MAX as u64 {
-            // It takes its time, and memory.
-            self.flush()?;
-        }
         let content = Content::default();
         let bytes_before = self.go_on(file, path, identity, size, &content)?;
         let mut position = bytes_before;
@@ -194,24 +182,10 @@ impl<'a> FileReader<'a> {
         let length = bytes.len();
         // Itself, and what becomes of it.
         chunk.share.shrink(bytes.capacity() + bytes.len());
-        let (gathered, gathered_bytes) = &mut self.gathered;
-        gathered.push(ReadChunk { bytes, share: chunk.share, place: content.expect() });
-        *gathered_bytes += length;
-        if *gathered_bytes >= GATHERED_BYTES_MAX || gathered.len() >= GATHERED_MAX {
-            self.flush()?;
-        }
+        let chunk = ReadChunk { bytes, share: chunk.share, place: content.expect() };
+        self.jobs.send(Job::Chunks(vec![chunk])).map_err(|_| ReadEnd::Stopped)?;
         self.tell(length, content);
         Ok(())
-    }
-
-    /// Hands over all chunks there are. To be called before anything is waited for that could need
-    /// one of them.
-    pub(super) fn flush(&mut self) -> Result<(), ReadEnd> {
-        let (chunks, _) = std::mem::take(&mut self.gathered);
-        if chunks.is_empty() {
-            return Ok(());
-        }
-        self.jobs.send(Job::Chunks(chunks)).map_err(|_| ReadEnd::Stopped)
     }
 
     /// Names chunks of zeros as long as there is a hole, and says where it goes on.

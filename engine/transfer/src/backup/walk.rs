@@ -1,7 +1,7 @@
 //! The walk through the source: one thread, in the order of names, folder by folder.
 //!
-//! What is found goes to the collector as steps, what is read to the workers as jobs; both queues
-//! are bounded, so the walk is never far ahead of them. Folders the catalogue knows to be as they
+//! What is found goes to the collector as steps, small files to the readers in batches, and chunks of
+//! large ones to the workers; all queues are bounded, so the walk is never far ahead of them. Folders the catalogue knows to be as they
 //! were are passed over in [`super::reuse`]; here, each entry is compared with the snapshot before.
 
 use super::BackupOutcome;
@@ -13,13 +13,14 @@ use super::journal::{FileIdentity, FinishedFiles};
 use super::node::{NodeMaker, attributes_at, attributes_of_open, is_unchanged};
 use super::parent::{Before, ParentFolder, Parents};
 use super::progress::Meter;
-use super::read::{FileReader, ReadEnd, ReadFile};
+use super::read::{FileReader, ReadEnd};
 use super::reuse::{Around, Look, Reuse};
 use super::select::{Branch, Patterns};
-use super::shared::Shared;
+use super::shared::{Shared, lock};
+use super::small_files::{Batch, SmallFile, became_another, is_small};
 use crate::TransferError;
 use crate::names::{Cursor, Names, names_of};
-use crate::posix::{Folder, Kind, Stat, joined};
+use crate::posix::{Folder, Kind, Stat, c_name, joined};
 use crossbeam_channel::Sender;
 use engine_repository::{BlobKind, Id, Node, NodeKind};
 use std::ffi::{CStr, CString};
@@ -28,6 +29,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 /// Why the walk ends early.
@@ -45,7 +47,10 @@ pub(super) struct Walker<'a> {
     pub(super) shared: &'a Shared<'a>,
     pub(super) excludes: &'a Patterns,
     pub(super) maker: NodeMaker,
-    pub(super) reader: FileReader<'a>,
+    pub(super) reader: &'a Mutex<FileReader<'a>>,
+    pub(super) batches: Sender<Batch>,
+    /// Small files that were not handed over yet.
+    pub(super) batch: Option<Batch>,
     pub(super) parents: Parents<'a>,
     pub(super) reuse: Reuse,
     pub(super) finished: FinishedFiles,
@@ -68,7 +73,7 @@ pub(super) struct Inside {
 
 /// A folder the walk came to.
 pub(super) struct Found<'f> {
-    pub(super) folder: Folder,
+    pub(super) folder: Arc<Folder>,
     pub(super) name: &'f CStr,
     pub(super) path: &'f Path,
     pub(super) stat: Stat,
@@ -108,20 +113,27 @@ impl Walker<'_> {
                 let repository = self.shared.repository;
                 let names = |folder: &_| names_of(folder, repository, &|| false);
                 match Folder::at(root).and_then(|folder| Ok((names(&folder)?, folder))) {
-                    Ok((names, folder)) => self.entries(&folder, root, &names, &[], &mut inside)?,
+                    Ok((names, folder)) => {
+                        self.entries(&Arc::new(folder), root, &names, &[], &mut inside)?
+                    }
                     Err(cause) => self.unlisted(root, cause)?,
                 }
             }
         }
-        self.step(Step::Leave)?;
-        self.reader.flush().map_err(|_| End::Stopped)
+        self.step(Step::Leave)
     }
 
     pub(super) fn step(&mut self, step: Step) -> Walked {
-        let Err(refused) = self.steps.try_send(step) else { return Ok(()) };
-        // The collector may be waiting for a chunk that was not handed over yet.
-        self.reader.flush().map_err(|_| End::Stopped)?;
-        self.steps.send(refused.into_inner()).map_err(|_| End::Stopped)
+        self.hand_over()?;
+        self.steps.send(step).map_err(|_| End::Stopped)
+    }
+
+    /// Has the small files read that were seen so far, and their places kept.
+    fn hand_over(&mut self) -> Walked {
+        let Some(batch) = self.batch.take() else { return Ok(()) };
+        let step = Step::Files(batch.answer.clone());
+        self.batches.send(batch).map_err(|_| End::Stopped)?;
+        self.steps.send(step).map_err(|_| End::Stopped)
     }
 
     /// A folder on the way to something the owner named: only that, and links in it are followed.
@@ -132,7 +144,7 @@ impl Walker<'_> {
             let Ok(c_name) = CString::new(name.as_slice()) else { continue };
             match child {
                 Branch::Whole => match Folder::on_the_way(path) {
-                    Ok(folder) => self.entry(&folder, &c_name, &at, None, inside)?,
+                    Ok(folder) => self.entry(&Arc::new(folder), &c_name, &at, None, inside)?,
                     Err(cause) => self.problem(&at, &cause),
                 },
                 Branch::Partly(_) => {
@@ -175,7 +187,7 @@ impl Walker<'_> {
     /// Everything in a folder, entry by entry. Some of it may have been looked at already.
     fn entries(
         &mut self,
-        folder: &Folder,
+        folder: &Arc<Folder>,
         path: &Path,
         names: &Names,
         looked: &[Option<Stat>],
@@ -197,7 +209,7 @@ impl Walker<'_> {
 
     fn entry(
         &mut self,
-        folder: &Folder,
+        folder: &Arc<Folder>,
         name: &CStr,
         path: &Path,
         stat: Option<Stat>,
@@ -243,7 +255,7 @@ impl Walker<'_> {
         };
         let line = self.reuse.begin(name.to_bytes());
         let record = self.reuse.find(around.known(), name.to_bytes());
-        let found = Found { folder, name, path, stat, looked_at, line };
+        let found = Found { folder: Arc::new(folder), name, path, stat, looked_at, line };
         let is_stopped = || self.shared.is_stopped();
         let names = names_of(&found.folder, self.shared.repository, &is_stopped);
         if self.shared.is_stopped() {
@@ -315,7 +327,7 @@ impl Walker<'_> {
 
     fn file(
         &mut self,
-        folder: &Folder,
+        folder: &Arc<Folder>,
         name: &CStr,
         path: &Path,
         stat: &Stat,
@@ -329,29 +341,70 @@ impl Walker<'_> {
             node.extended_attributes.clone_from(&before.extended_attributes);
             return self.unmodified(node, content);
         }
-        let Some(file) = self.noted(path, folder.file(name)) else { return Ok(()) };
-        let looked = stat;
+        let was_known = before.nodes().any(|node| node.kind == NodeKind::File);
+        match self.finished_before(path, &node) {
+            None if is_small(stat) => self.small_file(folder, path, node, *stat, was_known),
+            finished => {
+                // What is large takes its time.
+                self.hand_over()?;
+                self.open_file(folder, path, (node, *stat), was_known, finished)
+            }
+        }
+    }
+
+    fn small_file(
+        &mut self,
+        folder: &Arc<Folder>,
+        path: &Path,
+        node: Node,
+        stat: Stat,
+        was_known: bool,
+    ) -> Walked {
+        if self.batch.as_ref().is_some_and(|batch| !batch.is_in(folder)) {
+            self.hand_over()?;
+        }
+        self.meter.file_done(stat.size);
+        let folder_path = || path.parent().unwrap_or(path).to_owned();
+        let batch = self.batch.get_or_insert_with(|| Batch::new(folder, folder_path()));
+        batch.add(SmallFile { node: Box::new(node), stat, was_known });
+        if batch.is_full() { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Opens and reads a file, unless it is one that a run that was cut off read to its end.
+    fn open_file(
+        &mut self,
+        folder: &Folder,
+        path: &Path,
+        (seen, looked): (Node, Stat),
+        was_known: bool,
+        finished: Option<Vec<Id>>,
+    ) -> Walked {
+        let Some(name) = c_name(&seen.name) else { return Ok(()) };
+        let Some(file) = self.noted(path, folder.file(&name)) else { return Ok(()) };
         let Some(stat) = self.noted(path, Stat::of_open(file.as_fd())) else { return Ok(()) };
-        self.is_unsettled |= !is_same(looked, &stat);
+        self.is_unsettled |= !is_same(&looked, &stat);
         if stat.kind != Kind::File {
-            self.problem(path, &io::Error::other("it became something else while it was opened"));
+            self.problem(path, &became_another());
             return Ok(());
         }
-        node = self.maker.node(name.to_bytes(), &stat);
+        let mut node = self.maker.node(name.to_bytes(), &stat);
         node.extended_attributes = self.noted(path, attributes_of_open(&file)).unwrap_or_default();
-        if let Some(content) = self.finished_before(path, &node) {
+        let identity = FileIdentity::of(&node);
+        let finished = finished.filter(|_| identity == FileIdentity::of(&seen));
+        if let Some(content) = finished {
             return self.unmodified(node, content);
         }
         let is_sparse = stat.allocated_bytes < stat.size;
         let meter = &mut self.meter;
-        let known = (path, &FileIdentity::of(&node));
         let seen = &mut |bytes| meter.bytes(bytes);
-        match self.reader.read(&file, known, stat.size, is_sparse, seen) {
+        let read = lock(self.reader).read(&file, (path, &identity), stat.size, is_sparse, seen);
+        match read {
             Ok(read) => {
                 // It may have grown or shrunk: what was read is what is stored.
                 self.is_unsettled |= read.bytes != stat.size;
                 node.size = read.bytes;
-                self.count(before.nodes().any(|node| node.kind == NodeKind::File), &read);
+                self.outcome.add_file(was_known, &read);
+                self.meter.file_done(0);
                 self.step(Step::Node(Box::new(node), Some(read.content)))
             }
             Err(ReadEnd::Failed(cause)) => {
@@ -367,16 +420,6 @@ impl Walker<'_> {
         self.outcome.bytes_total += node.size;
         self.meter.file_done(node.size);
         self.step(Step::Node(Box::new(node), Some(Content::known(content))))
-    }
-
-    fn count(&mut self, was_known: bool, read: &ReadFile) {
-        match was_known {
-            true => self.outcome.files_changed += 1,
-            false => self.outcome.files_new += 1,
-        }
-        self.outcome.bytes_total += read.bytes;
-        self.outcome.bytes_read += read.bytes - read.bytes_before;
-        self.meter.file_done(0);
     }
 
     /// The content of before, if the file is what it was and all of it is still there.

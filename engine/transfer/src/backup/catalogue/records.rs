@@ -43,6 +43,11 @@ impl Line {
         Self { next: end, digest, ..self }
     }
 
+    /// The next run has to look at each file after all.
+    pub(in crate::backup) fn forget_digest(&mut self) {
+        self.digest = None;
+    }
+
     pub(super) fn to_bytes(&self, seed: &Id, tree: &Id) -> Vec<u8> {
         let mut bytes = vec![0; SUM_BYTES];
         bytes.extend_from_slice(&u16::try_from(self.name.len()).unwrap_or(0).to_le_bytes());

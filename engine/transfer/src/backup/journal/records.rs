@@ -64,7 +64,7 @@ pub(super) struct PackRecord {
 }
 
 /// The order of the walk: folder by folder, in each by the bytes of the names.
-pub(super) fn in_walk_order(one: &[u8], other: &[u8]) -> Ordering {
+pub(in crate::backup) fn in_walk_order(one: &[u8], other: &[u8]) -> Ordering {
     // No name holds a zero, so a folder's end sorts before everything.
     let key = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
     one.iter().map(key).cmp(other.iter().map(key))

@@ -1,0 +1,268 @@
+//! Small files, read by threads of their own: a disk is quicker when it is asked for several at a
+//! time, and a message for each of them would cost more than hashing it.
+//!
+//! The walk hands over some files of one folder together, a [`Batch`]; the threads open and read
+//! them, send what was in them to the workers, and leave in the batch's answer what the collector
+//! needs to know. Everything a batch may take of the budget is taken before the first file is
+//! opened, and nobody asks for more with some of it in hand: threads never wait for each other's
+//! memory. A file that is not as small as it looked waits until the batch is done, and is then
+//! read as large ones are, by one thread at a time.
+
+use super::awaited::Awaited;
+use super::content::{Content, Place};
+use super::digest::is_same;
+use super::journal::FileIdentity;
+use super::node::{NodeMaker, attributes_of_open};
+use super::read::{FileReader, ReadEnd, ReadFile};
+use super::seal::{Job, ReadChunk};
+use super::shared::{Shared, lock};
+use crate::posix::{self, Folder, Kind, Stat, c_name};
+use crossbeam_channel::{Receiver, Sender};
+use engine_repository::Node;
+use engine_repository::chunker::CHUNK_BYTES_MIN;
+use nix::unistd::Whence;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Threads that read small files. More help no disk we know, and each takes a stack.
+pub(super) const READERS: usize = 4;
+/// Batches that wait for a reader; each holds a folder open.
+pub(super) const BATCHES_WAITING_MAX: usize = 8;
+/// A batch is handed over when it has so many files, or such a number of bytes in them.
+const FILES_MAX: usize = 16;
+const BYTES_MAX: u64 = 128 << 10;
+
+/// What the collector gets to know of a batch, once it is read.
+pub(super) type Answer = Awaited<Option<Vec<Found>>>;
+
+/// Some small files of one folder, in the order of names.
+pub(super) struct Batch {
+    folder: Arc<Folder>,
+    path: PathBuf,
+    files: Vec<SmallFile>,
+    bytes: u64,
+    pub(super) answer: Arc<Answer>,
+}
+
+/// A file as the walk saw it.
+pub(super) struct SmallFile {
+    pub(super) node: Box<Node>,
+    pub(super) stat: Stat,
+    /// Whether a snapshot before has a file of that name.
+    pub(super) was_known: bool,
+}
+
+/// What became of a file.
+pub(super) struct Found {
+    pub(super) node: Box<Node>,
+    pub(super) was_known: bool,
+    /// It did not come out as it is: the next run looks again.
+    pub(super) is_unsettled: bool,
+    /// What was in it, or why that is not known.
+    pub(super) read: io::Result<ReadFile>,
+    /// Why its extended attributes are not known.
+    pub(super) problem: Option<io::Error>,
+}
+
+/// Whether a file is one for a batch: it is never cut, and no hole in it is worth passing over.
+pub(super) fn is_small(stat: &Stat) -> bool {
+    stat.size < CHUNK_BYTES_MIN as u64
+}
+
+impl Batch {
+    pub(super) fn new(folder: &Arc<Folder>, path: PathBuf) -> Self {
+        let files = Vec::with_capacity(FILES_MAX);
+        Self { folder: folder.clone(), path, files, bytes: 0, answer: Arc::default() }
+    }
+
+    pub(super) fn is_in(&self, folder: &Arc<Folder>) -> bool {
+        Arc::ptr_eq(&self.folder, folder)
+    }
+
+    pub(super) fn add(&mut self, file: SmallFile) {
+        self.bytes += file.stat.size;
+        self.files.push(file);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.files.len() >= FILES_MAX || self.bytes >= BYTES_MAX
+    }
+}
+
+/// Reads batches until there are no more. `large` reads what turned out not to be small.
+pub(super) fn read_batches(
+    shared: &Shared<'_>,
+    large: &Mutex<FileReader<'_>>,
+    maker: NodeMaker,
+    batches: &Receiver<Batch>,
+    jobs: &Sender<Job>,
+) {
+    let mut reader = Reader { shared, large, maker, jobs };
+    for batch in batches {
+        // When the backup ends nobody waits for an answer.
+        if shared.is_stopped() || reader.read(batch).is_none() {
+            return;
+        }
+    }
+}
+
+struct Reader<'a, 'b> {
+    shared: &'a Shared<'a>,
+    large: &'a Mutex<FileReader<'b>>,
+    /// For files that changed since the walk saw them.
+    maker: NodeMaker,
+    jobs: &'a Sender<Job>,
+}
+
+/// What is to be done about a file that was opened.
+enum Left {
+    /// Nothing: there is nothing in it, or it cannot be read.
+    Nothing,
+    /// To have its only chunk named and stored.
+    Chunk(Vec<u8>, Place),
+    /// To read it: there is more in it than it looked.
+    Everything(File, Stat),
+}
+
+impl Reader<'_, '_> {
+    /// Reads all files of a batch; `None` when the backup ends.
+    fn read(&mut self, batch: Batch) -> Option<()> {
+        let Batch { folder, path, files, bytes, answer } = batch;
+        let mut share = self.shared.budget.take(room_for(bytes, files.len()));
+        let mut all = Vec::with_capacity(files.len());
+        let (mut chunks, mut grown) = (Vec::with_capacity(files.len()), Vec::new());
+        for file in files {
+            let room = room_for(file.stat.size, 1);
+            let (found, left) = self.open(&folder, file);
+            match left {
+                Left::Nothing => {}
+                Left::Chunk(bytes, place) => {
+                    let mut share = share.split(room);
+                    share.shrink(bytes.capacity() + bytes.len());
+                    chunks.push(ReadChunk { bytes, share, place });
+                }
+                Left::Everything(file, stat) => grown.push((all.len(), file, stat)),
+            }
+            all.push(found);
+        }
+        drop((folder, share));
+        if !chunks.is_empty() {
+            self.jobs.send(Job::Chunks(chunks)).ok()?;
+        }
+        for (place, file, stat) in grown {
+            self.read_on(&mut all[place], &path, &file, &stat)?;
+        }
+        answer.change(|answer| {
+            *answer = Some(all);
+            true
+        });
+        Some(())
+    }
+
+    /// Opens a file and reads it, if it is as small as it looked.
+    fn open(&mut self, folder: &Folder, file: SmallFile) -> (Found, Left) {
+        let SmallFile { node, stat: looked, was_known } = file;
+        let (is_unsettled, problem) = (false, None);
+        let read = Ok(ReadFile { content: Content::default(), bytes: 0, bytes_before: 0 });
+        let mut found = Found { node, was_known, is_unsettled, problem, read };
+        let left = self.look_into(folder, &looked, &mut found).unwrap_or_else(|cause| {
+            found.read = Err(cause);
+            Left::Nothing
+        });
+        (found, left)
+    }
+
+    fn look_into(&mut self, folder: &Folder, looked: &Stat, found: &mut Found) -> io::Result<Left> {
+        let name = c_name(&found.node.name).ok_or(io::ErrorKind::InvalidInput)?;
+        let file = folder.file(&name)?;
+        let stat = Stat::of_open(file.as_fd())?;
+        if !is_same(looked, &stat) {
+            found.is_unsettled = true;
+            if stat.kind != Kind::File {
+                return Err(became_another());
+            }
+            *found.node = self.maker.node(name.to_bytes(), &stat);
+        }
+        match attributes_of_open(&file) {
+            Ok(attributes) => found.node.extended_attributes = attributes,
+            Err(cause) => found.problem = Some(cause),
+        }
+        if stat.size > looked.size {
+            return Ok(Left::Everything(file, stat));
+        }
+        let mut bytes = self.shared.buffers.take(room_for(looked.size, 1) / 2);
+        if !is_all(&file, stat.size, &mut bytes)? {
+            return Ok(Left::Everything(file, stat));
+        }
+        let Ok(read) = &mut found.read else { return Ok(Left::Nothing) };
+        read.bytes = bytes.len() as u64;
+        found.node.size = read.bytes;
+        found.is_unsettled |= read.bytes != stat.size;
+        match bytes.is_empty() {
+            true => Ok(Left::Nothing),
+            false => Ok(Left::Chunk(bytes, read.content.expect())),
+        }
+    }
+
+    /// Reads a file of which more was there than was told; `None` when the backup ends.
+    fn read_on(&self, found: &mut Found, folder: &Path, file: &File, stat: &Stat) -> Option<()> {
+        let path = folder.join(OsStr::from_bytes(&found.node.name));
+        let known = (path.as_path(), &FileIdentity::of(&found.node));
+        let is_sparse = stat.allocated_bytes < stat.size;
+        let read = posix::seek(file, 0, Whence::SeekSet).map_err(ReadEnd::Failed);
+        let read = read.and_then(|_| {
+            let seen = &mut |_| {};
+            lock(self.large).read(file, known, stat.size, is_sparse, seen)
+        });
+        found.read = match read {
+            Err(ReadEnd::Stopped) => return None,
+            Err(ReadEnd::Failed(cause)) => Err(cause),
+            Ok(read) => {
+                found.is_unsettled |= read.bytes != stat.size;
+                found.node.size = read.bytes;
+                Ok(read)
+            }
+        };
+        Some(())
+    }
+}
+
+/// Bytes of the budget that files take: what is in them, one byte more of each to find its end
+/// with, and as much again for what becomes of them.
+fn room_for(bytes: u64, files: usize) -> usize {
+    2 * (usize::try_from(bytes).unwrap_or(usize::MAX / 4) + files)
+}
+
+/// What is told of a file that was a file when it was looked at.
+pub(super) fn became_another() -> io::Error {
+    io::Error::other("it became something else while it was opened")
+}
+
+/// Reads a file that should have so many bytes; `false` when it has more.
+fn is_all(mut file: &File, size: u64, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    let size = usize::try_from(size).unwrap_or(usize::MAX - 1);
+    bytes.resize(size + 1, 0);
+    let mut at = 0;
+    loop {
+        match file.read(&mut bytes[at..]) {
+            Ok(0) => break,
+            Ok(read) => at += read,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
+            Err(cause) => return Err(cause),
+        }
+        if at > size {
+            return Ok(false);
+        }
+        // One byte more was asked for than came, and no less came than was told: this is the end.
+        if at == size {
+            break;
+        }
+    }
+    bytes.truncate(at);
+    Ok(true)
+}
