@@ -55,8 +55,8 @@ use shared::Shared;
 use small_files::Batch;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stop::Pulse;
 use walk::Walker;
@@ -309,7 +309,7 @@ impl Run<'_> {
         let workers_max = std::thread::available_parallelism().map_or(1, usize::from);
         let (batches_in, batches_out) = bounded(small_files::BATCHES_WAITING_MAX);
         let reader = FileReader::new(shared, shared.repository.chunker(), jobs_in.clone());
-        let reader = Mutex::new(reader);
+        let reader = Arc::new(Mutex::new(reader));
         std::thread::scope(|scope| {
             scope.spawn(move || pack::store(shared, self.checkpoints, &filled_out));
             scope.spawn(move || Packer::new(shared, filled_in).pack(&sealed_out));
@@ -321,10 +321,10 @@ impl Run<'_> {
                 .collect();
             drop(jobs_out);
             for _ in 0..small_files::READERS {
-                let (batches, jobs, large) = (batches_out.clone(), jobs_in.clone(), &reader);
+                let (batches, jobs, large) = (batches_out.clone(), jobs_in.clone(), reader.clone());
                 let maker = node::NodeMaker::new(self.request.zone.clone());
                 scope.spawn(move || {
-                    small_files::read_batches(shared, large, maker, &batches, &jobs);
+                    small_files::read_batches(shared, &large, maker, &batches, &jobs);
                 });
             }
             drop(batches_out);
@@ -337,7 +337,7 @@ impl Run<'_> {
                 });
             }
             let meter = Meter::new(events, self.totals);
-            let queues = (&reader, batches_in, steps_in);
+            let queues = (reader, batches_in, steps_in);
             let mut outcome = self.walk(shared, before, queues, meter);
             is_walked.store(true, Ordering::Relaxed);
             let (tree, small_files) = collector.join().unwrap_or_default();
@@ -356,7 +356,7 @@ impl Run<'_> {
         &'a self,
         shared: &'a Shared<'a>,
         (catalogue, finished): (Option<Catalogue>, FinishedFiles),
-        (reader, batches, steps): (&'a Mutex<FileReader<'a>>, Sender<Batch>, Sender<Step>),
+        (reader, batches, steps): (Arc<Mutex<FileReader<'a>>>, Sender<Batch>, Sender<Step>),
         meter: Meter<'a>,
     ) -> BackupOutcome {
         let repository = shared.repository;

@@ -7,12 +7,16 @@
 //! without instructions for it to open one takes as long as to seal it, and hardware that fails
 //! does not fail once.
 
-use crate::repository::{nonce, unwritable};
+use crate::repository::{random, unwritable};
 use crate::{Repository, Result, TransferError};
+use engine_repository::crypto::Nonce;
 use engine_repository::{BlobKind, BlobOpener, BlobSealer, Id, SealedBlob};
 
 /// Of so many pieces of files that are sealed one is opened again.
 const DATA_VERIFIED_ONE_IN: u32 = 16;
+/// So many nonces are asked of the system at a time; each is used once.
+const NONCES: usize = 32;
+const NONCE_BYTES: usize = size_of::<Nonce>();
 
 /// Seals blobs, with buffers of its own: one for each worker.
 pub(crate) struct CarefulSealer {
@@ -20,6 +24,8 @@ pub(crate) struct CarefulSealer {
     opener: BlobOpener,
     /// Pieces of files that were sealed, counted round.
     sealed: u32,
+    nonces: [u8; NONCES * NONCE_BYTES],
+    nonces_used: usize,
 }
 
 impl CarefulSealer {
@@ -31,6 +37,8 @@ impl CarefulSealer {
             // It holds no plaintext: what it opens it only counts and hashes.
             opener: BlobOpener::new(key.clone(), 0),
             sealed: 0,
+            nonces: [0; NONCES * NONCE_BYTES],
+            nonces_used: NONCES,
         }
     }
 
@@ -44,7 +52,8 @@ impl CarefulSealer {
         out: &mut Vec<u8>,
     ) -> Result<SealedBlob> {
         let start = out.len();
-        let sealed = self.sealer.seal(kind, id, nonce()?, plaintext, out);
+        let nonce = self.nonce()?;
+        let sealed = self.sealer.seal(kind, id, nonce, plaintext, out);
         let blob = sealed.map_err(|cause| unwritable("a blob", cause))?;
         self.verify(&blob, &out[start..])?;
         Ok(blob)
@@ -58,10 +67,22 @@ impl CarefulSealer {
         out: &mut Vec<u8>,
     ) -> Result<SealedBlob> {
         let start = out.len();
-        let sealed = self.sealer.seal_payload(blob, nonce()?, payload, out);
+        let nonce = self.nonce()?;
+        let sealed = self.sealer.seal_payload(blob, nonce, payload, out);
         let blob = sealed.map_err(|cause| unwritable("a blob", cause))?;
         self.verify(&blob, &out[start..])?;
         Ok(blob)
+    }
+
+    fn nonce(&mut self) -> Result<Nonce> {
+        if self.nonces_used == NONCES {
+            (self.nonces, self.nonces_used) = (random()?, 0);
+        }
+        let mut nonce = Nonce::default();
+        let start = self.nonces_used * NONCE_BYTES;
+        nonce.copy_from_slice(&self.nonces[start..start + NONCE_BYTES]);
+        self.nonces_used += 1;
+        Ok(nonce)
     }
 
     fn verify(&mut self, blob: &SealedBlob, sealed: &[u8]) -> Result<()> {

@@ -21,6 +21,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 const OPEN_MAX: usize = 2;
 /// So much is read at a time when packs are put together.
 const PIECE_BYTES: usize = 1 << 20;
+/// So many bytes of small blobs are written at a time.
+const HELD_BYTES_MAX: usize = 64 << 10;
 /// So many bytes of chance are fetched at a time; each is good for eight blobs.
 const CHANCE_BYTES: usize = 32;
 
@@ -43,6 +45,8 @@ impl Filled {
 /// memory, and hashed on the way.
 struct Open {
     file: Box<dyn PackFile>,
+    /// The last blobs, which are not written yet: small ones are not worth a call each.
+    held: Vec<u8>,
     builder: PackBuilder,
     hasher: Hasher,
 }
@@ -149,7 +153,7 @@ impl LonePack {
 
     /// Reads again what was taken.
     pub(crate) fn reader(&mut self) -> PackReader<'_> {
-        PackReader { file: self.0.file.as_mut(), at: 0 }
+        PackReader { open: &mut self.0, at: 0 }
     }
 
     /// Ends the pack: all that was taken is this blob.
@@ -161,13 +165,13 @@ impl LonePack {
 
 /// Reads a pack that is not stored yet. Its errors are those of what stores it.
 pub(crate) struct PackReader<'a> {
-    file: &'a mut dyn PackFile,
+    open: &'a mut Open,
     at: u64,
 }
 
 impl Read for PackReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_back(self.at, buffer).map_err(io::Error::other)?;
+        let read = self.open.read_back(self.at, buffer).map_err(io::Error::other)?;
         self.at += read as u64;
         Ok(read)
     }
@@ -184,13 +188,41 @@ impl Seek for PackReader<'_> {
 impl Open {
     fn begin(repository: &Repository, kind: BlobKind) -> Result<Self> {
         let file = repository.storage().create_pack()?;
-        Ok(Self { file, builder: PackBuilder::new(kind), hasher: Hasher::new() })
+        let (held, hasher) = (Vec::new(), Hasher::new());
+        Ok(Self { file, held, builder: PackBuilder::new(kind), hasher })
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.held.len() + bytes.len() > HELD_BYTES_MAX {
+            self.write_held()?;
+        }
+        if bytes.len() > HELD_BYTES_MAX {
+            return self.write(bytes);
+        }
+        self.held.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_held(&mut self) -> Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let held = std::mem::take(&mut self.held);
+        self.write(&held)?;
+        self.held = held;
+        self.held.clear();
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.append(bytes)?;
         self.hasher.update(bytes);
         Ok(())
+    }
+
+    fn read_back(&mut self, at: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.write_held()?;
+        Ok(self.file.read_back(at, buffer)?)
     }
 
     /// Puts the blobs of another pack behind those of this one. Gives the other back when it has
@@ -199,6 +231,7 @@ impl Open {
         if !self.builder.has_room_for(&other.builder) {
             return Ok(Some(other));
         }
+        other.write_held()?;
         // Nothing of it is believed before all of it was looked at.
         let mut found = Hasher::new();
         let is_whole = other.each_piece(&mut |piece| {
@@ -227,7 +260,7 @@ impl Open {
         while offset < bytes {
             let wanted = buffer.len().min(usize::try_from(bytes - offset).unwrap_or(usize::MAX));
             let piece = &mut buffer[..wanted];
-            if self.file.read_back(offset, piece)? < wanted {
+            if self.read_back(offset, piece)? < wanted {
                 return Ok(false);
             }
             each(piece)?;
@@ -244,6 +277,7 @@ impl Open {
             .finish(repository.key(), nonce()?, &mut header)
             .map_err(|cause| unwritable("a pack", cause))?;
         self.append(&header)?;
+        self.write_held()?;
         let bytes = bytes + header.len() as u64;
         Ok(Filled { file: self.file, id: self.hasher.finish(), bytes, blobs })
     }

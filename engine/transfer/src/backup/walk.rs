@@ -47,7 +47,7 @@ pub(super) struct Walker<'a> {
     pub(super) shared: &'a Shared<'a>,
     pub(super) excludes: &'a Patterns,
     pub(super) maker: NodeMaker,
-    pub(super) reader: &'a Mutex<FileReader<'a>>,
+    pub(super) reader: Arc<Mutex<FileReader<'a>>>,
     pub(super) batches: Sender<Batch>,
     /// Small files that were not handed over yet.
     pub(super) batch: Option<Batch>,
@@ -397,7 +397,7 @@ impl Walker<'_> {
         let is_sparse = stat.allocated_bytes < stat.size;
         let meter = &mut self.meter;
         let seen = &mut |bytes| meter.bytes(bytes);
-        let read = lock(self.reader).read(&file, (path, &identity), stat.size, is_sparse, seen);
+        let read = lock(&self.reader).read(&file, (path, &identity), stat.size, is_sparse, seen);
         match read {
             Ok(read) => {
                 // It may have grown or shrunk: what was read is what is stored.
