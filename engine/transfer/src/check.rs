@@ -9,6 +9,7 @@
 pub(crate) mod contents;
 mod packs;
 mod share;
+mod trees;
 
 use crate::locks::HeldLock;
 use crate::sorter::Sorter;
@@ -112,7 +113,7 @@ pub fn check_reading(
     let snapshots = list_all(repository.storage().as_ref(), FileKind::Snapshot)?;
     let Told { index, packs } = contents::load_index(&checker)?;
     let packs = contents::compare_packs(&checker, packs)?;
-    contents::visit_trees(&checker, &index, &snapshots)?;
+    trees::visit(&checker, &index, &snapshots)?;
     if reading != Reading::None {
         packs::read_all(&checker, share::choose(&checker, reading, packs)?)?;
         share::remember(&checker, reading)?;

@@ -18,6 +18,7 @@
 //! is right is only read. `--verify` adds that everything is read once more at the end.
 
 mod attributes;
+mod chosen;
 mod file;
 mod incomplete;
 mod links;
@@ -29,12 +30,12 @@ mod visit;
 mod work;
 mod zeros;
 
-use crate::backup::select::Patterns;
 use crate::blobs::Fetcher;
 use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::posix::Folder;
 use crate::{Cancel, Event, Repository, Result, SnapshotInfo, TransferError};
+use chosen::Chosen;
 use crossbeam_channel::bounded;
 use engine_repository::chunker::CHUNK_BYTES_MAX;
 use engine_repository::{FileKind, Snapshot};
@@ -163,10 +164,10 @@ pub fn restore(
     events: &(dyn Fn(Event) + Sync),
     cancel: &Cancel,
 ) -> Result<RestoreOutcome> {
-    let includes = Patterns::new(&request.includes)?;
+    let includes = Chosen::new(&request.includes)?;
     let failed = |action| move |cause| failed_target(action, &request.target, cause);
     let target = std::path::absolute(&request.target).map_err(failed("find the folder"))?;
-    if request.delete && includes.is_empty() && is_root_folder(&target) {
+    if request.delete && includes.is_everything() && is_root_folder(&target) {
         return Err(TransferError::DeletesEverything);
     }
     let _alone = match request.dry_run {
@@ -217,7 +218,7 @@ fn alone_in(target: &Path) -> io::Result<Option<Flock<File>>> {
 
 struct Run<'a> {
     shared: &'a Shared<'a>,
-    includes: &'a Patterns,
+    includes: &'a Chosen,
     target: &'a Path,
     snapshot: &'a SnapshotInfo,
 }
@@ -264,7 +265,7 @@ impl<'a> Run<'a> {
 
     /// Whether the snapshot itself says what there is to do.
     fn is_expected(&self) -> bool {
-        if !self.includes.is_empty() {
+        if !self.includes.is_everything() {
             return false;
         }
         let (repository, id) = (self.shared.repository, self.snapshot.id);
@@ -280,7 +281,8 @@ impl<'a> Run<'a> {
     /// Counts what there is to do, for the owner who waits. What cannot be read is not counted.
     fn expect(&self) {
         let mut fetcher = Fetcher::new(self.shared.repository, self.shared.index);
-        let mut left = vec![(PathBuf::from("/"), self.snapshot.tree, self.includes.is_empty())];
+        let mut left =
+            vec![(PathBuf::from("/"), self.snapshot.tree, self.includes.is_everything())];
         while let Some((path, tree, is_included)) = left.pop() {
             let (mut files, mut bytes) = (0, 0);
             let Ok(nodes) = fetcher.tree(&tree) else { continue };
@@ -291,7 +293,9 @@ impl<'a> Run<'a> {
                 let at = path.join(OsStr::from_bytes(&node.name));
                 let is_included = is_included || self.includes.fit(&at);
                 if let Some(subtree) = node.subtree {
-                    left.push((at, subtree, is_included));
+                    if is_included || self.includes.may_be_below(&at) {
+                        left.push((at, subtree, is_included));
+                    }
                 } else if is_included {
                     files += 1;
                     bytes += node.size;

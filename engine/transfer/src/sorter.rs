@@ -60,6 +60,16 @@ impl<const BYTES: usize> Sorter<BYTES> {
         Ok(())
     }
 
+    /// As [`Sorter::finish`], but what is held goes to the disk, too, unless it is little: for
+    /// records that wait while another sorter needs the memory.
+    pub(crate) fn finish_aside(mut self) -> Result<Sorted<BYTES>> {
+        if self.held.len() * BYTES > HELD_BYTES_MIN {
+            self.spill()?;
+            self.held = Vec::new();
+        }
+        self.finish()
+    }
+
     /// All records, the smallest first.
     pub(crate) fn finish(mut self) -> Result<Sorted<BYTES>> {
         self.held.sort_unstable();
@@ -174,6 +184,21 @@ mod tests {
         assert!(found.eq(expected));
         let left = std::fs::read_dir(cache.folder().unwrap().unwrap()).unwrap().count();
         assert_eq!(left, 0, "no file has a name");
+    }
+
+    #[test]
+    fn what_waits_is_on_the_disk_unless_it_is_little() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::below(folder.path(), Id::of(b"a repository"));
+        for (count, is_held) in [(1000_u64, true), (HELD_BYTES_MIN as u64 / 4, false)] {
+            let mut sorter = Sorter::<8>::new(&cache, 8 * HELD_BYTES_MIN);
+            for number in (0..count).rev() {
+                sorter.push(number.to_be_bytes()).unwrap();
+            }
+            let sorted = sorter.finish_aside().unwrap();
+            assert_eq!(sorted.0.held.len() > 0, is_held, "{count} records");
+            assert!(sorted.map(|record| u64::from_be_bytes(record.unwrap())).eq(0..count));
+        }
     }
 
     #[test]

@@ -456,3 +456,26 @@ fn only_one_restore_at_a_time_writes_to_a_folder() {
     held.unlock().unwrap();
     restored(&repository, &to(&target));
 }
+
+#[test]
+fn who_wants_one_folder_of_many_waits_for_no_other() {
+    let place = Place::new();
+    let source = place.source();
+    for number in 0..200 {
+        let folder = source.join(format!("folder {number}/below"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("file"), format!("file {number}")).unwrap();
+    }
+    back_up(&place.init(), &source);
+    let storage = Counting::around(place.folder());
+    let repository = place.open_on(storage.clone());
+    let target = place.path("target");
+    let wanted = source.join("folder 77").to_str().unwrap().to_owned();
+    let request = RestoreRequest { includes: vec![wanted], verify: true, ..to(&target) };
+    let outcome = restored(&repository, &request);
+    assert_eq!((outcome.files, outcome.files_verified), (1, 1), "{outcome:?}");
+    let file = fs::read(place.restored(&target, "folder 77/below/file")).unwrap();
+    assert_eq!(file, b"file 77");
+    let reads = storage.reads.load(Ordering::SeqCst);
+    assert!(reads < 100, "{reads} reads for one of two hundred folders");
+}

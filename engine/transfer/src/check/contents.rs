@@ -1,19 +1,13 @@
-//! What index, listing and trees say about each other.
+//! What index and listing say about each other.
 
 use super::{Checker, INDEX_LOST, LOST, PACK_LOST, UNTIDY};
-use crate::blobs::Fetcher;
-use crate::browse::path_text;
 use crate::errors::sentence;
 use crate::index::{Index, RunBuilder};
 use crate::sorter::{Sorted, Sorter};
-use crate::tree_walk::{TreeWalk, Visitor};
 use crate::{Result, TransferError};
 use engine_repository::crypto::OVERHEAD_BYTES;
-use engine_repository::{BlobKind, FileKind, Id, Node, NodeKind, PackedBlob, Snapshot};
-use engine_storage::{StorageError, list_all};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use engine_repository::{FileKind, Id, PackedBlob};
+use engine_storage::list_all;
 
 /// What the index says about a pack.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -233,75 +227,5 @@ fn listed_packs(checker: &Checker<'_>) -> Result<Sorted<LISTED_BYTES>> {
     match failure {
         Some(error) => Err(error),
         None => listed.finish(),
-    }
-}
-
-/// Visits every tree of every snapshot once.
-pub(super) fn visit_trees(
-    checker: &Checker<'_>,
-    index: &Index,
-    snapshots: &[(Id, u64)],
-) -> Result<()> {
-    let mut fetcher = Fetcher::new(checker.repository, index);
-    let mut walk = TreeWalk::new(checker.repository, checker.cancel, |id| fetcher.tree(id))
-        .each_once(checker.repository);
-    for (id, _) in snapshots {
-        let read = checker.repository.read_unpacked::<Snapshot>(FileKind::Snapshot, *id);
-        let snapshot = match read {
-            Ok(snapshot) => snapshot,
-            Err(TransferError::Storage(StorageError::NotFound { .. })) => continue,
-            Err(error @ (TransferError::Damaged { .. } | TransferError::Storage(_))) => {
-                checker.damage(sentence(&error), LOST);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        checker.lock().report.snapshots += 1;
-        walk.walk(&snapshot.tree, &mut Looking { checker, index, snapshot: *id })?;
-    }
-    Ok(())
-}
-
-struct Looking<'a> {
-    checker: &'a Checker<'a>,
-    index: &'a Index,
-    snapshot: Id,
-}
-
-impl Visitor for Looking<'_> {
-    fn node(&mut self, folder: &Path, node: &Node) -> Result<()> {
-        let path = || folder.join(OsStr::from_bytes(&node.name));
-        match (node.kind, &node.content, &node.subtree) {
-            (NodeKind::File, None, _) => self.lost(&path(), "it has no list of content"),
-            (NodeKind::File, Some(content), _) => {
-                let (mut all, mut first) = (0_usize, None);
-                for id in content {
-                    if !self.index.has(BlobKind::Data, id)? {
-                        all += 1;
-                        first.get_or_insert(*id);
-                    }
-                }
-                if let Some(id) = first {
-                    let why =
-                        format!("{all} of its {} blobs are missing ({id} first)", content.len());
-                    self.lost(&path(), &why);
-                }
-            }
-            (NodeKind::Directory, _, None) => self.lost(&path(), "it has no content"),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn unreadable(&mut self, folder: &Path, error: TransferError) -> Result<()> {
-        self.lost(folder, &sentence(&error));
-        Ok(())
-    }
-}
-
-impl Looking<'_> {
-    fn lost(&self, path: &Path, why: &str) {
-        let (snapshot, path) = (self.snapshot.short(), path_text(path));
-        self.checker.damage(format!("snapshot {snapshot}: {path}: {why}"), LOST);
     }
 }

@@ -78,7 +78,7 @@ impl Survey {
         let index_files = read_index(repository, &mut entries, &mut named, cancel)?;
         let named = kept(repository, named)?;
         let there = list_packs(repository)?;
-        let judged = judge(repository, entries.finish()?, used.finish()?, cancel)?;
+        let judged = judge(repository, entries.finish_aside()?, used, cancel)?;
         let placed = match judged.has_copies {
             true => choose_copies(repository, &judged.placed, &there, cancel)?,
             false => judged.placed,
@@ -163,7 +163,7 @@ fn mark_needed(
     repository: &Repository,
     roots: &[(Id, Id)],
     cancel: &Cancel,
-) -> Result<Sorter<BLOB_BYTES>> {
+) -> Result<Sorted<BLOB_BYTES>> {
     let index = Index::load_or_stop(repository, cancel)?;
     let mut marking = Marking { needed: sorter(repository, 3), known: None };
     let mut trees = Trees::new(repository, &index);
@@ -171,7 +171,7 @@ fn mark_needed(
     for (_, root) in roots {
         walk.walk(root, &mut marking)?;
     }
-    Ok(marking.needed)
+    marking.needed.finish_aside()
 }
 
 /// Trees, each from the copy the index finds or, if that cannot be read, from another.
@@ -360,7 +360,7 @@ fn choose_copies(
     }
     let mut chosen = sorter::<PLACED_BYTES>(repository, 4);
     let mut last = None;
-    for record in copies.finish()? {
+    for record in copies.finish_aside()? {
         let mut entry = Placed::of_by_blob(&record?);
         let blob = blob_record(entry.packed.blob.kind, &entry.packed.blob.id);
         if last.replace(blob) == Some(blob) {

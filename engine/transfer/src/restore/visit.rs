@@ -2,6 +2,7 @@
 //! files to the workers. A second walk, when asked for, compares instead.
 
 use super::attributes;
+use super::chosen::Chosen;
 use super::file::{Aim, Base, Progress, RestoredFile};
 use super::links::{self, Answer, Group, Name};
 use super::pieces::{Gatherer, Piece};
@@ -10,7 +11,6 @@ use super::remove::{Before, clear_folder, remove_unexpected};
 use super::shared::Shared;
 use super::{ItemAction, Overwrite};
 use crate::TransferError;
-use crate::backup::select::Patterns;
 use crate::blobs::{Fetcher, TreeNodes, find};
 use crate::posix::{Folder, Kind, Stat, c_name};
 use engine_repository::tree::unix_mode_of_go;
@@ -29,7 +29,7 @@ use std::sync::Arc;
 /// One walk.
 pub(super) struct Visitor<'a> {
     pub(super) shared: &'a Shared<'a>,
-    pub(super) includes: &'a Patterns,
+    pub(super) includes: &'a Chosen,
     pub(super) fetcher: Fetcher<'a>,
     pub(super) pieces: Gatherer<'a>,
     pub(super) target: Arc<Place<'a>>,
@@ -75,7 +75,7 @@ impl<'a> Visitor<'a> {
     /// Walks through everything below a tree.
     pub(super) fn visit(&mut self, root: Id) -> Result<(), Stopped> {
         let place = self.target.clone();
-        let is_included = self.includes.is_empty();
+        let is_included = self.includes.is_everything();
         let first = self.enter(place, "/".into(), Some(root), is_included);
         let mut open = Vec::from_iter(first);
         while let Some(visit) = open.last_mut() {
@@ -105,6 +105,9 @@ impl<'a> Visitor<'a> {
             let is_included = visit.is_included || self.includes.fit(&path);
             let place = visit.place.clone();
             if node.kind == NodeKind::Directory {
+                if !is_included && !self.includes.may_be_below(&path) {
+                    continue;
+                }
                 open.extend(self.folder(&place, node, path, is_included));
             } else if is_included {
                 self.entry(&place, node)?;
