@@ -7,10 +7,10 @@
 //! ```
 //!
 //! The walk goes through the source in order and reads large files; readers read small ones, some
-//! at a time; workers hash, compress and seal; the packer fills packs; the storer makes them durable;
-//! the collector puts trees together as soon as the ids of their files are known. The snapshot is
-//! written when everything else is. Whoever fails says so to all; every queue then runs dry, and
-//! what was packed is indexed, so that the next run finds it.
+//! at a time; workers hash, compress and seal; the packer fills packs; the storer makes them
+//! durable; the collector puts trees together as soon as the ids of their files are known. The
+//! snapshot is written when everything else is. Whoever fails says so to all; every queue then
+//! runs dry, and what was packed is indexed, so that the next run finds it.
 
 mod awaited;
 mod catalogue;
