@@ -63,7 +63,7 @@ use stop::Pulse;
 use walk::Walker;
 
 /// Chunks that wait for a worker, beyond what the memory plan allows anyway.
-const JOBS_WAITING_MAX: usize = 64;
+const JOBS_WAITING_MAX: usize = 8;
 /// Steps of the walk that wait for the collector: each a node, or a batch of small files.
 const STEPS_WAITING_MAX: usize = 128;
 /// Sealed blobs that wait for the packer.
