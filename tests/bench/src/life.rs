@@ -79,6 +79,7 @@ impl<'a> Life<'a> {
         use Step::{Changed, Check, CheckData, First, Init, Restore, RestoreShare, Snapshots};
         self.row("init", Init)?;
         self.row("first backup", First)?;
+        self.cold_row("first backup, cold", First)?;
         self.row("nothing changed", Step::Unchanged)?;
         self.cold_row("nothing changed, cold", Step::Unchanged)?;
         self.corpus.change()?;
@@ -136,10 +137,13 @@ impl<'a> Life<'a> {
     }
 
     fn row_with(&mut self, title: &str, step: Step, pages: Pages) -> io::Result<()> {
-        let mut figures = self.everybody(step, pages)?;
+        let mut figures = match (step, pages) {
+            (Step::First, Pages::Cold) => self.first_again(pages)?,
+            _ => self.everybody(step, pages)?,
+        };
         for _ in 1..self.rounds_of(step) {
             let again = match step {
-                Step::First => self.first_again()?,
+                Step::First => self.first_again(pages)?,
                 _ => self.everybody(step, pages)?,
             };
             figures = figures.into_iter().zip(again).map(quicker).collect();
@@ -158,7 +162,7 @@ impl<'a> Life<'a> {
     }
 
     /// One more first backup by every tool, in repositories that are thrown away.
-    fn first_again(&mut self) -> io::Result<Vec<(Name, Figure)>> {
+    fn first_again(&mut self, pages: Pages) -> io::Result<Vec<(Name, Figure)>> {
         let again = |(tool, _): &(Tool, Place)| {
             let memory = Some(self.wanted.memory.clone());
             let place = place_of(&self.folder, tool, self.corpus, memory, AGAIN).make()?;
@@ -167,7 +171,7 @@ impl<'a> Life<'a> {
         let fresh = self.places.iter().map(again).collect::<io::Result<_>>()?;
         let kept = std::mem::replace(&mut self.places, fresh);
         let made = self.everybody(Step::Init, Pages::Warm);
-        let figures = made.and_then(|_| self.everybody(Step::First, Pages::Warm));
+        let figures = made.and_then(|_| self.everybody(Step::First, pages));
         for (_, place) in std::mem::replace(&mut self.places, kept) {
             let _ = fs::remove_dir_all(&place.folder);
         }
