@@ -1,10 +1,5 @@
-//! The daemon's side of the web console: its port, its token, and what may be asked over TCP.
-//!
-//! Over TCP a holder of the token may look (`/v1/status`, `/v1/sets`, `/v1/alive`) and begin a
-//! backup of a set there is (`/v1/sets/NAME/run`); the worst that a token in wrong hands does is
-//! reading names and starting a backup that is due some day anyway. Passwords, other sources, other
-//! destinations and other identities go over the Unix socket alone, whose file mode says who its
-//! clients are: on its way through the house this port is not encrypted.
+//! The daemon's side of the web console: its port and its token. What may be asked there is in
+//! [`crate::console_port`].
 //!
 //! No port and no `.ui_info` that could not be written keeps the daemon from backing up: what is
 //! not as wanted is a line in the history, in `holdfast status` and on the page.
@@ -12,22 +7,15 @@
 use crate::daemon::Daemon;
 use crate::destination::new_password;
 use crate::failure::{Failure, exit};
-use crate::server::{Nothing, Server, Shared, alive, apart, sets_now, status_now};
 use crate::settings::replace_file;
-use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use engine_console::Door;
 use engine_contract::console::{FILE_BYTES_MAX, Listen, PORT, Token, UiInfo, UiInfoError};
-use engine_contract::control::{
-    ChangeConsole, ConsoleAccess, ConsolePlace, Progress, SetState, Status,
-};
+use engine_contract::control::{ChangeConsole, ConsoleAccess, ConsolePlace};
 use engine_contract::environment;
-use std::convert::Infallible;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
 
 /// What is told to whoever waits for the console to have moved.
@@ -74,6 +62,11 @@ impl Console {
 
     fn state(&self) -> MutexGuard<'_, Now> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What lets a reader in.
+    pub fn token(&self) -> Token {
+        self.state().token.clone()
     }
 
     /// Where it is.
@@ -192,76 +185,6 @@ impl Console {
         }
         Ok(self.access(daemon))
     }
-}
-
-/// Answers at the door, and at another one when the owner wants that.
-pub async fn keep(
-    server: &Arc<Server>,
-    mut door: Option<Door>,
-    mut asked: mpsc::Receiver<Moved>,
-) -> Infallible {
-    loop {
-        let token = server.console.state().token.clone();
-        let told = match door {
-            Some(open) => tokio::select! {
-                Err(error) = engine_console::serve(open, token, router(Arc::clone(server))) => {
-                    server.daemon.log(&format!("the console cannot be served: {error}"));
-                    asked.recv().await
-                }
-                told = asked.recv() => told,
-            },
-            None => asked.recv().await,
-        };
-        // Nothing of the old door is left here: its port is free again.
-        door = server.console.open(&server.daemon);
-        match told {
-            Some(told) => drop(told.send(())),
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// What is served over TCP.
-fn router(server: Arc<Server>) -> Router {
-    // Destinations are asked for one reader at a time, however many and impatient they are.
-    let turn = Arc::new(tokio::sync::Mutex::new(()));
-    let status = move |State(server): Shared| async move {
-        let turn = turn.lock_owned().await;
-        apart(move || {
-            let _mine = turn;
-            Ok(Json::<Status>(status_now(&server)))
-        })
-        .await
-    };
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/sets", get(sets))
-        .route("/v1/alive", get(alive))
-        .route("/v1/sets/{name}/run", post(start_set))
-        .fallback(elsewhere)
-        .method_not_allowed_fallback(elsewhere)
-        .with_state(server)
-}
-
-/// All sets, from memory.
-pub async fn sets(State(server): Shared) -> Json<Vec<SetState>> {
-    Json(sets_now(&server))
-}
-
-/// Begins a run and does not wait for its end; [`sets`] tells how far it is.
-async fn start_set(
-    State(server): Shared,
-    Path(name): Path<String>,
-) -> Result<Json<Progress>, Failure> {
-    let progress = server.jobs.start(&server.daemon, &name)?;
-    let now = progress.borrow().clone();
-    Ok(Json(now))
-}
-
-async fn elsewhere() -> Result<Json<Nothing>, Failure> {
-    Err(Failure::new("this cannot be asked for over the network")
-        .remedy("use the `holdfast` command on this computer itself")
-        .code(exit::WRONG_USE))
 }
 
 fn new_token() -> Result<Token, Failure> {

@@ -14,10 +14,12 @@
 mod access_key;
 mod adoption;
 mod allocator;
+mod answers;
 mod arguments;
 mod cgroup;
 mod complete_runs;
 mod console;
+mod console_port;
 mod control_client;
 mod daemon;
 mod destination;

@@ -6,7 +6,6 @@
 use crate::arguments;
 use crate::control_client::ControlClient;
 use crate::failure::Failure;
-use crate::over_home::say;
 use crate::world::World;
 use engine_contract::console::{Listen, PORT};
 use engine_contract::control::{ChangeConsole, ConsoleAccess, ConsolePlace};
@@ -38,7 +37,7 @@ pub fn run(
         "token": access.token,
         "urls": urls,
     });
-    say(world, &shown, || text(&access.place, &urls));
+    world.say(&shown, || text(&access.place, &urls));
     Ok(ExitCode::SUCCESS)
 }
 

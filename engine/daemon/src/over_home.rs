@@ -32,7 +32,7 @@ pub fn run(world: &World, command: OverHome) -> Result<ExitCode, Failure> {
         OverHome::Console(wanted) => over_console::run(world, &client, &wanted),
         OverHome::Guid => {
             let status: Status = client.ask(Method::GET, "/v1/status", &())?;
-            say(world, &status.guid, || status.guid.to_string());
+            world.say(&status.guid, || status.guid.to_string());
             Ok(ExitCode::SUCCESS)
         }
         OverHome::Adopt(wanted) => adopt(world, &client, wanted),
@@ -41,18 +41,9 @@ pub fn run(world: &World, command: OverHome) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Shows a result: as JSON, as text, or not at all.
-pub fn say(world: &World, value: &impl serde::Serialize, text: impl FnOnce() -> String) {
-    if world.json {
-        output::json(value);
-    } else if !world.quiet {
-        output::line(&text());
-    }
-}
-
 fn show_status(world: &World, client: &ControlClient) -> Result<ExitCode, Failure> {
     let status: Status = client.ask(Method::GET, "/v1/status", &())?;
-    say(world, &status, || status_text(&status));
+    world.say(&status, || status_text(&status));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -128,7 +119,7 @@ fn adopt(world: &World, client: &ControlClient, wanted: Adopt) -> Result<ExitCod
     })?;
     let message = AdoptComputer { guid, destination: wanted.destination };
     let adopted: Adopted = client.ask(Method::POST, "/v1/adopt", &message)?;
-    say(world, &adopted, || {
+    world.say(&adopted, || {
         format!(
             "this computer is now {} (it was {}); {} snapshots came with it; sets set up: {}",
             adopted.guid,
@@ -155,7 +146,7 @@ fn destination(
             let ssh_arguments = words.map(|word| word.to_string_lossy().into_owned()).collect();
             let message = AddDestination { name, location, password, access_key, ssh_arguments };
             let state: DestinationState = client.ask(Method::POST, "/v1/destinations", &message)?;
-            say(world, &state, || {
+            world.say(&state, || {
                 format!(
                     "destination {} holds repository {}; its password is in {}: \
                      keep a copy where this computer is not",
@@ -169,7 +160,7 @@ fn destination(
             let status: Status = client.ask(Method::GET, "/v1/status", &())?;
             let line = |place: &DestinationState| format!("{}  {}", place.name, place.location);
             let text = || status.destinations.iter().map(line).collect::<Vec<_>>().join("\n");
-            say(world, &status.destinations, text);
+            world.say(&status.destinations, text);
         }
         DestinationCommand::Remove { name } => {
             let _: Nothing =
@@ -185,7 +176,7 @@ fn set(world: &World, client: &ControlClient, command: SetCommand) -> Result<Exi
         SetCommand::List => {
             let status: Status = client.ask(Method::GET, "/v1/status", &())?;
             let text = || status.sets.iter().map(set_line).collect::<Vec<_>>().join("\n");
-            say(world, &status.sets, text);
+            world.say(&status.sets, text);
         }
         SetCommand::Run { name } => return run_set(world, client, &name),
         SetCommand::Remove { name } => {

@@ -1,13 +1,14 @@
 //! The daemon: it keeps settings, runs backup sets, and answers on the control socket.
 
-use crate::console::{self, Console};
+use crate::answers::{Answer, Nothing, Server, Shared, alive, apart, sets, status_now};
+use crate::console::{Console, Moved};
 use crate::daemon::Daemon;
 use crate::failure::{Failure, exit};
 use crate::home::Home;
 use crate::job::Jobs;
-use crate::settings::{BackupSet, Destination};
+use crate::settings::BackupSet;
 use crate::world::World;
-use crate::{adoption, destination, wizard};
+use crate::{adoption, console_port, destination, wizard};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +16,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router, body};
 use engine_contract::control::{
     AddDestination, AddSet, AdoptComputer, Adopted, ChangeConsole, ConsoleAccess, DestinationState,
-    MESSAGE_BYTES_MAX, SetState, Status,
+    MESSAGE_BYTES_MAX, Status,
 };
 use http_body_util::channel::Channel;
 use std::process::ExitCode;
@@ -23,16 +24,6 @@ use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-
-/// What requests are answered from.
-pub struct Server {
-    /// What the daemon is.
-    pub daemon: Arc<Daemon>,
-    /// What it does.
-    pub jobs: Jobs,
-    /// Where its console is.
-    pub console: Console,
-}
 
 /// Runs until it is told to stop.
 pub fn run(world: &World) -> Result<ExitCode, Failure> {
@@ -53,7 +44,7 @@ pub fn run(world: &World) -> Result<ExitCode, Failure> {
 async fn serve(
     world: &World,
     server: &Arc<Server>,
-    asked: mpsc::Receiver<console::Moved>,
+    asked: mpsc::Receiver<Moved>,
 ) -> Result<(), Failure> {
     let daemon = &server.daemon;
     let socket = daemon.home.layout().control_socket();
@@ -84,7 +75,7 @@ async fn serve(
     let router = router(Arc::clone(server));
     tokio::select! {
         served = async { axum::serve(listener, router).await } => served.map_err(failed)?,
-        never = console::keep(server, door, asked) => match never {},
+        never = console_port::keep(server, door, asked) => match never {},
         _ = terminate.recv() => (),
         _ = interrupt.recv() => (),
     }
@@ -99,7 +90,7 @@ fn router(server: Arc<Server>) -> Router {
         .route("/v1/alive", get(alive))
         .route("/v1/destinations", post(add_destination))
         .route("/v1/destinations/{name}", delete(remove_destination))
-        .route("/v1/sets", get(console::sets).post(add_set))
+        .route("/v1/sets", get(sets).post(add_set))
         .route("/v1/sets/{name}", delete(remove_set))
         .route("/v1/sets/{name}/run", post(run_set))
         .route("/v1/adopt", post(adopt))
@@ -107,12 +98,6 @@ fn router(server: Arc<Server>) -> Router {
         .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
         .with_state(server)
 }
-
-/// How a request gets at it.
-pub type Shared = State<Arc<Server>>;
-type Answer<T> = Result<Json<T>, Failure>;
-/// The answer of a request that has nothing to tell.
-pub type Nothing = serde_json::Map<String, serde_json::Value>;
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -125,67 +110,8 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Does what touches a disk on a thread of its own, so that the event loop goes on answering.
-pub async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Failure::new("the daemon failed while working on it").because(error))?
-}
-
-/// Whoever watches the daemon asks this. It needs the event loop and the settings, as every request
-/// does, and no disk: one that sleeps is not woken, one that hangs is not the daemon's fault.
-pub async fn alive(State(server): Shared) -> Json<Nothing> {
-    drop(server.daemon.known());
-    Json(Nothing::new())
-}
-
 async fn status(State(server): Shared) -> Answer<Status> {
     apart(move || Ok(Json(status_now(&server)))).await
-}
-
-/// How everything stands; each destination is looked at.
-pub fn status_now(server: &Server) -> Status {
-    let daemon = &server.daemon;
-    let (identity, settings) = {
-        let known = daemon.known();
-        (known.identity, known.settings.clone())
-    };
-    let state = |destination: &Destination| destination::state(daemon, destination);
-    Status {
-        guid: identity.guid,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        started_at: daemon.started_at,
-        memory: daemon.memory,
-        destinations: settings.destinations.iter().map(state).collect(),
-        sets: sets_now(server),
-        console: server.console.place(),
-    }
-}
-
-/// How the sets stand, as it is known in memory.
-pub fn sets_now(server: &Server) -> Vec<SetState> {
-    let sets = server.daemon.known().settings.sets.clone();
-    sets.into_iter().map(|set| set_state(server, set)).collect()
-}
-
-fn set_state(server: &Server, set: BackupSet) -> SetState {
-    let last_run = server.jobs.last_run(&set.name);
-    let mut last_complete = server.daemon.complete.of(&set.name);
-    if let (Some(_), Some(complete)) = (&last_run, &mut last_complete) {
-        // The run since then tells its own; an answer has a bound.
-        complete.summary.unreadable = Vec::new();
-    }
-    SetState {
-        last_run,
-        last_complete,
-        name: set.name,
-        paths: set.paths,
-        excludes: set.excludes,
-        destination: set.destination,
-    }
 }
 
 async fn console_access(State(server): Shared) -> Answer<ConsoleAccess> {

@@ -3,6 +3,7 @@
 use crate::access_key;
 use crate::arguments::Arguments;
 use crate::failure::{Failure, exit};
+use crate::output;
 use engine_contract::layout::Layout;
 use engine_contract::memory::{Facts, MIB, MemoryPlan, parse_size};
 use engine_contract::{environment, memory};
@@ -51,6 +52,15 @@ pub struct World {
 }
 
 impl World {
+    /// Shows a result: as JSON, as text, or not at all.
+    pub fn say(&self, value: &impl serde::Serialize, text: impl FnOnce() -> String) {
+        if self.json {
+            output::json(value);
+        } else if !self.quiet {
+            output::line(&text());
+        }
+    }
+
     /// Reads the world once, for the whole program.
     pub fn read(arguments: &Arguments) -> Result<Self, Failure> {
         let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
