@@ -185,8 +185,10 @@ impl BackupOutcome {
         self.bytes_read += small.bytes_read;
         self.problems_total += small.problems_total;
         self.problems.extend(small.problems);
-        let bytes = |problem: &SourceProblem| problem.path.as_os_str().as_bytes().to_vec();
-        self.problems.sort_by(|one, other| in_walk_order(&bytes(one), &bytes(other)));
+        self.problems.sort_by(|one, other| {
+            let [one, other] = [one, other].map(|problem| problem.path.as_os_str().as_bytes());
+            in_walk_order(one, other)
+        });
         self.problems.truncate(PROBLEMS_KEPT_MAX);
     }
 

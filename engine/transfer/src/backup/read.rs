@@ -256,7 +256,7 @@ impl Growing {
     }
 }
 
-fn seek(file: &File, position: u64) -> Result<(), ReadEnd> {
+pub(super) fn seek(file: &File, position: u64) -> Result<(), ReadEnd> {
     posix::seek(file, position, Whence::SeekSet).map(|_| ()).map_err(ReadEnd::Failed)
 }
 

@@ -13,14 +13,13 @@ use super::content::{Content, Place};
 use super::digest::is_same;
 use super::journal::FileIdentity;
 use super::node::{NodeMaker, attributes_of_open};
-use super::read::{FileReader, ReadEnd, ReadFile};
+use super::read::{FileReader, ReadEnd, ReadFile, seek};
 use super::seal::{Job, ReadChunk};
 use super::shared::{Shared, lock};
-use crate::posix::{self, Folder, Kind, Stat, c_name};
+use crate::posix::{Folder, Kind, Stat, c_name};
 use crossbeam_channel::{Receiver, Sender};
 use engine_repository::Node;
 use engine_repository::chunker::CHUNK_BYTES_MIN;
-use nix::unistd::Whence;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -214,8 +213,7 @@ impl Reader<'_, '_> {
         let path = folder.join(OsStr::from_bytes(&found.node.name));
         let known = (path.as_path(), &FileIdentity::of(&found.node));
         let is_sparse = stat.allocated_bytes < stat.size;
-        let read = posix::seek(file, 0, Whence::SeekSet).map_err(ReadEnd::Failed);
-        let read = read.and_then(|_| {
+        let read = seek(file, 0).and_then(|()| {
             let seen = &mut |_| {};
             lock(self.large).read(file, known, stat.size, is_sparse, seen)
         });
