@@ -1,25 +1,29 @@
 //! Backup: one walk, and a pipeline behind it.
 //!
 //! ```text
-//!        ┌─small files─▶ readers ──chunks──┐
-//! walk ──┼──────chunks of large files──────┴▶ workers ──blobs──▶ packer ──packs──▶ storer
-//!        └────steps────▶ collector ──trees──▶ workers
+//!        ┌──errands──▶ helpers ───chunks───┐
+//! walk ──┼─────chunks of large files───────┴▶ workers ──blobs──▶ packer ──packs──▶ storer
+//!        └───steps───▶ collector ───trees───▶ workers
 //! ```
 //!
-//! The walk goes through the source in order and reads large files; readers read small ones, some
-//! at a time; workers hash, compress and seal; the packer fills packs; the storer makes them
-//! durable; the collector puts trees together as soon as the ids of their files are known. The
-//! snapshot is written when everything else is. Whoever fails says so to all; every queue then
-//! runs dry, and what was packed is indexed, so that the next run finds it.
+//! The walk goes through the source in order and reads large files; helpers read small ones, some
+//! at a time, and look at the folders the walk comes to next; workers hash, compress and seal; the
+//! packer fills packs; the storer makes them durable; the collector puts trees together as soon as
+//! the ids of their files are known. The snapshot is written when everything else is. Whoever fails
+//! says so to all; every queue then runs dry, and what was packed is indexed, so that the next run
+//! finds it.
 
+mod ahead;
 mod awaited;
 mod catalogue;
 mod checkpoint;
 mod collect;
 mod content;
 mod digest;
+mod errands;
 mod journal;
 mod lazy_index;
+mod look;
 mod node;
 mod pack;
 mod parent;
@@ -45,15 +49,17 @@ pub(crate) use checkpoint::{PARENTS_MAX, is_checkpoint};
 use collect::{Collector, Step};
 use crossbeam_channel::{Sender, bounded};
 use engine_repository::{FileKind, Id, Snapshot, Summary, Time};
+use errands::Errand;
 use journal::{FinishedFiles, Journal, in_walk_order};
 use lazy_index::LazyIndex;
+use look::Looker;
 use pack::Packer;
 use progress::{Meter, Totals};
 use read::{FileReader, ReadFile};
 use seal::Added;
 use select::{Branch, Patterns};
 use shared::Shared;
-use small_files::Batch;
+use small_files::Reader;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -310,9 +316,9 @@ impl Run<'_> {
         let (sealed_in, sealed_out) = bounded(SEALED_WAITING_MAX);
         let (filled_in, filled_out) = bounded(PACKS_WAITING_MAX);
         let workers_max = std::thread::available_parallelism().map_or(1, usize::from);
-        let (batches_in, batches_out) = bounded(small_files::BATCHES_WAITING_MAX);
-        let reader = FileReader::new(shared, shared.repository.chunker(), jobs_in.clone());
-        let reader = Arc::new(Mutex::new(reader));
+        let (errands_in, errands_out) = bounded(errands::ERRANDS_WAITING_MAX);
+        let large = FileReader::new(shared, shared.repository.chunker(), jobs_in.clone());
+        let large = Arc::new(Mutex::new(large));
         std::thread::scope(|scope| {
             scope.spawn(move || pack::store(shared, self.checkpoints, &filled_out));
             scope.spawn(move || Packer::new(shared, filled_in).pack(&sealed_out));
@@ -323,14 +329,14 @@ impl Run<'_> {
                 })
                 .collect();
             drop(jobs_out);
-            for _ in 0..small_files::READERS {
-                let (batches, jobs, large) = (batches_out.clone(), jobs_in.clone(), reader.clone());
+            let looker = Looker { shared, excludes: self.excludes };
+            for _ in 0..errands::HELPERS {
                 let maker = node::NodeMaker::new(self.request.zone.clone());
-                scope.spawn(move || {
-                    small_files::read_batches(shared, &large, maker, &batches, &jobs);
-                });
+                let reader = Reader::new(shared, large.clone(), maker, jobs_in.clone());
+                let errands = errands_out.clone();
+                scope.spawn(move || errands::help(looker, reader, &errands));
             }
-            drop(batches_out);
+            drop(errands_out);
             let collector = Collector::new(shared, self.checkpoints, jobs_in, sealed_in, events);
             let collector = scope.spawn(move || collector.collect(&steps_out));
             if !shared::lock(self.totals).is_complete() {
@@ -340,8 +346,8 @@ impl Run<'_> {
                 });
             }
             let meter = Meter::new(events, self.totals);
-            let queues = (reader, batches_in, steps_in);
-            let mut outcome = self.walk(shared, before, queues, meter);
+            let queues = (large, errands_in, steps_in);
+            let mut outcome = self.walk(looker, before, queues, meter);
             is_walked.store(true, Ordering::Relaxed);
             let (tree, small_files) = collector.join().unwrap_or_default();
             outcome.add_small_files(small_files);
@@ -357,11 +363,12 @@ impl Run<'_> {
 
     fn walk<'a>(
         &'a self,
-        shared: &'a Shared<'a>,
+        looker: Looker<'a>,
         (catalogue, finished): (Option<Catalogue>, FinishedFiles),
-        (reader, batches, steps): (Arc<Mutex<FileReader<'a>>>, Sender<Batch>, Sender<Step>),
+        (reader, errands, steps): (Arc<Mutex<FileReader<'a>>>, Sender<Errand>, Sender<Step>),
         meter: Meter<'a>,
     ) -> BackupOutcome {
+        let shared = looker.shared;
         let repository = shared.repository;
         let mut maker = node::NodeMaker::new(self.request.zone.clone());
         // A checkpoint has what the catalogue's snapshot has not.
@@ -371,10 +378,11 @@ impl Run<'_> {
         });
         let mut walker = Walker {
             shared,
-            excludes: self.excludes,
+            looker,
             maker,
             reader,
-            batches,
+            errands,
+            asked_in_all: ahead::AskedInAll::default(),
             batch: None,
             parents: parent::Parents::new(shared),
             reuse: reuse::Reuse::of(records),

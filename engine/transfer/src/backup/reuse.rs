@@ -5,24 +5,17 @@
 //! tree of before is its tree. When one of them is not, the nodes of all folders around it come
 //! from the trees of before, but for the one that changed.
 
+use super::ahead::Ahead;
 use super::catalogue::records::{Line, Record, Records, Stretch};
 use super::collect::Step;
-use super::digest::FolderDigest;
+use super::look::Look;
 use super::walk::{End, Found, Inside, Walked, Walker};
-use crate::TransferError;
 use crate::blobs::TreeNodes;
-use crate::cache::failed;
-use crate::names::{Cursor, Names, NamesBuilder};
-use crate::posix::{Kind, Stat, joined};
+use crate::names::Cursor;
+use crate::posix::joined;
 use engine_repository::{Id, Node};
 use std::cmp::Ordering;
 use std::ffi::CStr;
-
-/// What was seen of the entries of a folder with no more than these is kept, so that they need not
-/// be looked at again if it changed.
-const STATS_KEPT_MAX: usize = 256;
-/// So many entries are looked at between two looks whether the backup ends.
-const LOOKS_AT_ONCE: usize = 1024;
 
 /// The folder around the one the walk comes to.
 pub(super) enum Around<'a> {
@@ -69,18 +62,6 @@ struct Rest {
     ahead: Option<Box<Node>>,
 }
 
-/// What a look at all entries of a folder found.
-#[derive(Default)]
-pub(super) struct Look {
-    pub(super) digest: Option<Id>,
-    /// In the order of names; empty in a large folder.
-    pub(super) stats: Vec<Option<Stat>>,
-    folders: Names,
-    files: u64,
-    others: u64,
-    bytes: u64,
-}
-
 impl Reuse {
     pub(super) fn of(records: Option<Records>) -> Self {
         Self { records, kept: Vec::new(), end: 0 }
@@ -117,48 +98,6 @@ impl Reuse {
 }
 
 impl Walker<'_> {
-    /// Looks at all entries of a folder. There is no sum if one of them cannot be looked at; they
-    /// are looked at again then, and it is told.
-    pub(super) fn look(&self, found: &Found<'_>, names: &Names) -> Result<Look, End> {
-        let mut look = Look::default();
-        let mut folders = NamesBuilder::new(self.shared.repository);
-        let no_room = |cause: std::io::Error| match cause.downcast::<TransferError>() {
-            Ok(error) => self.failed(error),
-            Err(cause) => self.failed(failed("sort names in", found.path, cause)),
-        };
-        let mut digest = FolderDigest::of(&found.stat);
-        let is_small = names.len() <= STATS_KEPT_MAX;
-        let mut cursor = Cursor::default();
-        for place in 0..names.len() {
-            let next = names.next(&mut cursor).map_err(|error| self.failed(error))?;
-            let Some(name) = next else { break };
-            if place % LOOKS_AT_ONCE == LOOKS_AT_ONCE - 1 && self.shared.is_stopped() {
-                return Ok(Look::default());
-            }
-            if !self.excludes.is_empty() && self.excludes.fit(&joined(found.path, name)) {
-                look.stats.extend(is_small.then_some(None));
-                continue;
-            }
-            let Ok(stat) = found.folder.stat(name) else { return Ok(Look::default()) };
-            look.stats.extend(is_small.then_some(Some(stat)));
-            match stat.kind {
-                Kind::Unknown => return Ok(Look::default()),
-                Kind::Socket => continue,
-                Kind::Folder => folders.push(name).map_err(no_room)?,
-                Kind::File => {
-                    look.files += 1;
-                    look.bytes += stat.size;
-                }
-                _ => look.others += 1,
-            }
-            digest.entry(name.to_bytes(), &stat);
-        }
-        // Whether the sum tells all changes matters to who writes it down.
-        look.digest = Some(digest.finish(std::time::UNIX_EPOCH).0);
-        look.folders = folders.finish().map_err(no_room)?;
-        Ok(look)
-    }
-
     /// A folder that is as it was.
     pub(super) fn kept(
         &mut self,
@@ -180,6 +119,7 @@ impl Walker<'_> {
         self.reuse.kept.push(Kept { name, tree, node, rest: None });
         let mut is_unsettled = false;
         let mut cursor = Cursor::default();
+        let mut ahead = Ahead::of(&look.folders, &self.asked_in_all);
         loop {
             let next = look.folders.next(&mut cursor).map_err(|error| self.failed(error))?;
             let Some(name) = next else { break };
@@ -187,7 +127,8 @@ impl Walker<'_> {
                 return Err(End::Stopped);
             }
             let at = joined(found.path, name);
-            self.folder(&found.folder, name, &at, Around::Kept(&mut known))?;
+            let seen = self.see(&mut ahead, &found.folder, name, &at)?;
+            self.folder(seen, name, &at, Around::Kept(&mut known))?;
             is_unsettled |= std::mem::take(&mut self.is_unsettled);
         }
         let Some(kept) = self.reuse.kept.pop() else { return Err(End::Distrusted) };

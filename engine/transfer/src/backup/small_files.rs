@@ -1,7 +1,7 @@
-//! Small files, read by threads of their own: a disk is quicker when it is asked for several at a
-//! time, and a message for each of them would cost more than hashing it.
+//! Small files, read by helpers: a disk is quicker when it is asked for several at a time, and a
+//! message for each of them would cost more than hashing it.
 //!
-//! The walk hands over some files of one folder together, a [`Batch`]; the threads open and read
+//! The walk hands over some files of one folder together, a [`Batch`]; helpers open and read
 //! them, send what was in them to the workers, and leave in the batch's answer what the collector
 //! needs to know. Everything a batch may take of the budget is taken before the first file is
 //! opened, and nobody asks for more with some of it in hand: threads never wait for each other's
@@ -17,7 +17,7 @@ use super::read::{FileReader, ReadEnd, ReadFile, seek};
 use super::seal::{Job, ReadChunk};
 use super::shared::{Shared, lock};
 use crate::posix::{Folder, Kind, Stat, c_name};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use engine_repository::Node;
 use engine_repository::chunker::CHUNK_BYTES_MIN;
 use std::ffi::OsStr;
@@ -28,10 +28,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// Threads that read small files. More help no disk we know, and each takes a stack.
-pub(super) const READERS: usize = 4;
-/// Batches that wait for a reader; each holds a folder open.
-pub(super) const BATCHES_WAITING_MAX: usize = 8;
 /// A batch is handed over when it has so many files, or such a number of bytes in them.
 const FILES_MAX: usize = 16;
 const BYTES_MAX: u64 = 128 << 10;
@@ -93,29 +89,14 @@ impl Batch {
     }
 }
 
-/// Reads batches until there are no more. `large` reads what turned out not to be small.
-pub(super) fn read_batches(
-    shared: &Shared<'_>,
-    large: &Mutex<FileReader<'_>>,
-    maker: NodeMaker,
-    batches: &Receiver<Batch>,
-    jobs: &Sender<Job>,
-) {
-    let mut reader = Reader { shared, large, maker, jobs };
-    for batch in batches {
-        // When the backup ends nobody waits for an answer.
-        if shared.is_stopped() || reader.read(batch).is_none() {
-            return;
-        }
-    }
-}
-
-struct Reader<'a, 'b> {
+/// Reads batches, one at a time.
+pub(super) struct Reader<'a, 'b> {
     shared: &'a Shared<'a>,
-    large: &'a Mutex<FileReader<'b>>,
+    /// What reads what turned out not to be small.
+    large: Arc<Mutex<FileReader<'b>>>,
     /// For files that changed since the walk saw them.
     maker: NodeMaker,
-    jobs: &'a Sender<Job>,
+    jobs: Sender<Job>,
 }
 
 /// What is to be done about a file that was opened.
@@ -128,9 +109,18 @@ enum Left {
     Everything(File, Stat),
 }
 
-impl Reader<'_, '_> {
+impl<'a, 'b> Reader<'a, 'b> {
+    pub(super) fn new(
+        shared: &'a Shared<'a>,
+        large: Arc<Mutex<FileReader<'b>>>,
+        maker: NodeMaker,
+        jobs: Sender<Job>,
+    ) -> Self {
+        Self { shared, large, maker, jobs }
+    }
+
     /// Reads all files of a batch; `None` when the backup ends.
-    fn read(&mut self, batch: Batch) -> Option<()> {
+    pub(super) fn read(&mut self, batch: Batch) -> Option<()> {
         let Batch { folder, path, files, bytes, answer } = batch;
         let mut share = self.shared.budget.take(room_for(bytes, files.len()));
         let mut all = Vec::with_capacity(files.len());
@@ -215,7 +205,7 @@ impl Reader<'_, '_> {
         let is_sparse = stat.allocated_bytes < stat.size;
         let read = seek(file, 0).and_then(|()| {
             let seen = &mut |_| {};
-            lock(self.large).read(file, known, stat.size, is_sparse, seen)
+            lock(&self.large).read(file, known, stat.size, is_sparse, seen)
         });
         found.read = match read {
             Err(ReadEnd::Stopped) => return None,
@@ -267,8 +257,11 @@ fn is_all(mut file: &File, size: u64, bytes: &mut Vec<u8>) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::errands::{ERRANDS_WAITING_MAX, Errand, HELPERS, help};
     use super::super::journal::Journal;
     use super::super::lazy_index::LazyIndex;
+    use super::super::look::Looker;
+    use super::super::select::Patterns;
     use super::super::shared::repository_in;
     use super::*;
     use crate::Cancel;
@@ -302,19 +295,20 @@ mod tests {
         let journal = Journal::default();
         let mut shared = Shared::new(&repository, &index, None, &lock_file, journal, &cancel);
         shared.budget = Budget::of(memory_bytes);
-        let shared = &shared;
-        let (batches_in, batches_out) = crossbeam_channel::bounded(BATCHES_WAITING_MAX);
+        let (shared, excludes) = (&shared, &Patterns::new(&[]).unwrap());
+        let (errands_in, errands_out) = crossbeam_channel::bounded(ERRANDS_WAITING_MAX);
         let (jobs_in, jobs) = crossbeam_channel::bounded(1);
         let reader = FileReader::new(shared, repository.chunker(), jobs_in.clone());
         let reader = Arc::new(Mutex::new(reader));
         let answers: Vec<_> = batches.iter().map(|batch| batch.answer.clone()).collect();
         std::thread::scope(|scope| {
-            for _ in 0..READERS {
-                let (batches, jobs, large) = (batches_out.clone(), jobs_in.clone(), reader.clone());
+            for _ in 0..HELPERS {
                 let maker = NodeMaker::new(jiff::tz::TimeZone::UTC);
-                scope.spawn(move || read_batches(shared, &large, maker, &batches, &jobs));
+                let small = Reader::new(shared, reader.clone(), maker, jobs_in.clone());
+                let (looker, errands) = (Looker { shared, excludes }, errands_out.clone());
+                scope.spawn(move || help(looker, small, &errands));
             }
-            drop((jobs_in, batches_out));
+            drop((jobs_in, errands_out));
             let worker = scope.spawn(move || {
                 let mut chunks = HashMap::new();
                 while let Ok(Job::Chunks(job)) = jobs.recv() {
@@ -333,9 +327,9 @@ mod tests {
                 let bytes = file.metadata().unwrap().len();
                 let read = lock(&reader).read(&file, known, bytes, false, &mut |_| {});
                 assert!(read.is_ok_and(|read| read.bytes == bytes));
-                batches_in.send(batch).unwrap();
+                errands_in.send(Errand::Files(batch)).unwrap();
             }
-            drop((batches_in, reader));
+            drop((errands_in, reader));
             let found = answers.iter().map(|answer| answer.wait(shared, Option::take).unwrap());
             let found: Vec<_> = found.flatten().collect();
             let chunks = worker.join().unwrap();

@@ -1,26 +1,30 @@
 //! The walk through the source: one thread, in the order of names, folder by folder.
 //!
-//! What is found goes to the collector as steps, small files to the readers in batches, and chunks
+//! What is found goes to the collector as steps, small files to the helpers in batches, and chunks
 //! of large ones to the workers; all queues are bounded, so the walk is never far ahead of them.
-//! Folders the catalogue knows to be as they were are passed over in [`super::reuse`]; here, each
-//! entry is compared with the snapshot before.
+//! Others look at the next folders before it comes to them ([`super::ahead`]). Folders the catalogue
+//! knows to be as they were are passed over in [`super::reuse`]; here, each entry is compared with
+//! the snapshot before.
 
 use super::BackupOutcome;
+use super::ahead::{Ahead, AskedInAll};
 use super::catalogue::records::{Line, Record, Stretch};
 use super::collect::Step;
 use super::content::Content;
 use super::digest::{FolderDigest, is_same};
+use super::errands::Errand;
 use super::journal::{FileIdentity, FinishedFiles};
+use super::look::{Look, Looker, Seen};
 use super::node::{NodeMaker, attributes_at, attributes_of_open, is_unchanged};
 use super::parent::{Before, ParentFolder, Parents};
 use super::progress::Meter;
 use super::read::{FileReader, ReadEnd};
-use super::reuse::{Around, Look, Reuse};
-use super::select::{Branch, Patterns};
+use super::reuse::{Around, Reuse};
+use super::select::Branch;
 use super::shared::{Shared, lock};
 use super::small_files::{Batch, SmallFile, became_another, is_small};
 use crate::TransferError;
-use crate::names::{Cursor, Names, names_of};
+use crate::names::{Cursor, Names};
 use crate::posix::{Folder, Kind, Stat, c_name, joined};
 use crossbeam_channel::Sender;
 use engine_repository::{BlobKind, Id, Node, NodeKind};
@@ -46,10 +50,11 @@ pub(super) type Walked = Result<(), End>;
 /// The walk.
 pub(super) struct Walker<'a> {
     pub(super) shared: &'a Shared<'a>,
-    pub(super) excludes: &'a Patterns,
+    pub(super) looker: Looker<'a>,
     pub(super) maker: NodeMaker,
     pub(super) reader: Arc<Mutex<FileReader<'a>>>,
-    pub(super) batches: Sender<Batch>,
+    pub(super) errands: Sender<Errand>,
+    pub(super) asked_in_all: AskedInAll,
     /// Small files that were not handed over yet.
     pub(super) batch: Option<Batch>,
     pub(super) parents: Parents<'a>,
@@ -68,8 +73,20 @@ pub(super) struct Inside {
     pub(super) parent: ParentFolder,
     /// What the catalogue knows of the folders in it.
     pub(super) known: Stretch,
-    seen: Option<FolderDigest>,
+    digest: Digest,
     is_unsettled: bool,
+}
+
+/// The sum of a folder whose entries are looked at one by one.
+#[derive(Default)]
+enum Digest {
+    /// It has none.
+    #[default]
+    None,
+    /// The entries so far are in it.
+    Growing(FolderDigest),
+    /// All of them were looked at before; and whether it tells all changes since then.
+    Complete(Id, bool),
 }
 
 /// A folder the walk came to.
@@ -78,7 +95,7 @@ pub(super) struct Found<'f> {
     pub(super) name: &'f CStr,
     pub(super) path: &'f Path,
     pub(super) stat: Stat,
-    /// When what follows was not seen yet.
+    /// When its entries were not seen yet.
     looked_at: SystemTime,
     /// Its place in the next catalogue.
     pub(super) line: Line,
@@ -111,11 +128,11 @@ impl Walker<'_> {
         match branch {
             Branch::Partly(_) => self.named_only(root, branch, &mut inside)?,
             Branch::Whole => {
-                let repository = self.shared.repository;
-                let names = |folder: &_| names_of(folder, repository, &|| false);
+                let names = |folder: &_| self.looker.names(folder);
                 match Folder::at(root).and_then(|folder| Ok((names(&folder)?, folder))) {
                     Ok((names, folder)) => {
-                        self.entries(&Arc::new(folder), root, &names, &[], &mut inside)?
+                        let (folder, look) = (Arc::new(folder), Look::default());
+                        self.entries((&folder, root), &names, &look, &mut inside)?
                     }
                     Err(cause) => self.unlisted(root, cause)?,
                 }
@@ -133,7 +150,7 @@ impl Walker<'_> {
     fn hand_over(&mut self) -> Walked {
         let Some(batch) = self.batch.take() else { return Ok(()) };
         let step = Step::Files(batch.answer.clone());
-        self.batches.send(batch).map_err(|_| End::Stopped)?;
+        self.errands.send(Errand::Files(batch)).map_err(|_| End::Stopped)?;
         self.steps.send(step).map_err(|_| End::Stopped)
     }
 
@@ -145,7 +162,11 @@ impl Walker<'_> {
             let Ok(c_name) = CString::new(name.as_slice()) else { continue };
             match child {
                 Branch::Whole => match Folder::on_the_way(path) {
-                    Ok(folder) => self.entry(&Arc::new(folder), &c_name, &at, None, inside)?,
+                    Ok(folder) => {
+                        let (folder, nothing) = (Arc::new(folder), Names::default());
+                        let mut ahead = Ahead::of(&nothing, &self.asked_in_all);
+                        self.entry((&folder, &mut ahead), &c_name, &at, None, inside)?
+                    }
                     Err(cause) => self.problem(&at, &cause),
                 },
                 Branch::Partly(_) => {
@@ -188,20 +209,20 @@ impl Walker<'_> {
     /// Everything in a folder, entry by entry. Some of it may have been looked at already.
     fn entries(
         &mut self,
-        folder: &Arc<Folder>,
-        path: &Path,
+        (folder, path): (&Arc<Folder>, &Path),
         names: &Names,
-        looked: &[Option<Stat>],
+        look: &Look,
         inside: &mut Inside,
     ) -> Walked {
+        let mut ahead = Ahead::of(&look.folders, &self.asked_in_all);
         let mut cursor = Cursor::default();
         for place in 0..names.len() {
             let next = names.next(&mut cursor).map_err(|error| self.failed(error))?;
             let Some(name) = next else { break };
             let at = joined(path, name);
-            if self.excludes.is_empty() || !self.excludes.fit(&at) {
-                let stat = looked.get(place).copied().flatten();
-                self.entry(folder, name, &at, stat, inside)?;
+            if self.looker.excludes.is_empty() || !self.looker.excludes.fit(&at) {
+                let stat = look.stats.get(place).copied().flatten();
+                self.entry((folder, &mut ahead), name, &at, stat, inside)?;
                 inside.is_unsettled |= std::mem::take(&mut self.is_unsettled);
             }
         }
@@ -210,7 +231,7 @@ impl Walker<'_> {
 
     fn entry(
         &mut self,
-        folder: &Arc<Folder>,
+        (folder, ahead): (&Arc<Folder>, &mut Ahead<'_>),
         name: &CStr,
         path: &Path,
         stat: Option<Stat>,
@@ -221,11 +242,14 @@ impl Walker<'_> {
         }
         let stat = stat.map_or_else(|| folder.stat(name), Ok);
         let Some(stat) = self.noted(path, stat) else { return Ok(()) };
-        if let Some(seen) = inside.seen.as_mut().filter(|_| stat.kind != Kind::Socket) {
-            seen.entry(name.to_bytes(), &stat);
+        if let (Digest::Growing(digest), true) = (&mut inside.digest, stat.kind != Kind::Socket) {
+            digest.entry(name.to_bytes(), &stat);
         }
         match stat.kind {
-            Kind::Folder => self.folder(folder, name, path, Around::Looked(inside)),
+            Kind::Folder => {
+                let seen = self.see(ahead, folder, name, path)?;
+                self.folder(seen, name, path, Around::Looked(inside))
+            }
             Kind::File => {
                 let before = inside.parent.find(name.to_bytes(), &mut self.parents);
                 self.file(folder, name, path, &stat, &before)
@@ -240,39 +264,65 @@ impl Walker<'_> {
         }
     }
 
+    /// Opens a folder and looks at it, unless somebody has done so.
+    pub(super) fn see(
+        &self,
+        ahead: &mut Ahead<'_>,
+        parent: &Arc<Folder>,
+        name: &CStr,
+        path: &Path,
+    ) -> Result<io::Result<Seen>, End> {
+        let around = path.parent().unwrap_or(path);
+        let seen = ahead.take(&self.errands, self.shared, (parent, around), name)?;
+        Ok(seen.map_or_else(|| self.looker.see(parent, name, path), Ok))
+    }
+
     /// A folder; `around` is the one it is in.
     pub(super) fn folder(
         &mut self,
-        parent: &Folder,
+        seen: io::Result<Seen>,
         name: &CStr,
         path: &Path,
         mut around: Around<'_>,
     ) -> Walked {
-        let looked_at = SystemTime::now();
-        let opened = parent.folder(name).and_then(|folder| Ok((folder.own_stat()?, folder)));
-        let Some((stat, folder)) = self.noted(path, opened) else {
+        let Some(seen) = self.noted(path, seen) else {
             // It is left out, even if all around it is as it was.
             return if around.is_kept() { self.make_way(name).map(drop) } else { Ok(()) };
         };
         let line = self.reuse.begin(name.to_bytes());
         let record = self.reuse.find(around.known(), name.to_bytes());
-        let found = Found { folder: Arc::new(folder), name, path, stat, looked_at, line };
-        let is_stopped = || self.shared.is_stopped();
-        let names = names_of(&found.folder, self.shared.repository, &is_stopped);
-        if self.shared.is_stopped() {
-            return Err(End::Stopped);
-        }
-        let look = match (&record, &names) {
-            (Some(Record { digest: Some(_), .. }), Ok(names)) => self.look(&found, names)?,
-            _ => Look::default(),
+        let Seen { folder, stat, looked_at, few, .. } = seen;
+        let found = Found { folder, name, path, stat, looked_at, line };
+        let is_summed = record.as_ref().is_some_and(|record| record.digest.is_some());
+        let (names, look) = match few {
+            Some((names, look)) => (Ok(names), look),
+            None => self.many(&found, is_summed)?,
         };
+        let digest = look.digest.map(|(digest, _)| digest);
         match record {
-            Some(record) if look.digest.is_some() && look.digest == record.digest => {
+            Some(record) if is_summed && digest == record.digest => {
                 drop(names);
                 self.kept(found, &record, look, &around)
             }
-            record => self.changed(found, record, names, &look.stats, around),
+            record => self.changed(found, record, names, &look, around),
         }
+    }
+
+    /// The names of a folder of many entries; and what they are, if their sum can be compared.
+    fn many(&self, found: &Found<'_>, is_summed: bool) -> Result<(io::Result<Names>, Look), End> {
+        let names = self.looker.names(&found.folder);
+        if self.shared.is_stopped() {
+            return Err(End::Stopped);
+        }
+        let folder = (&*found.folder, found.path);
+        let look = match &names {
+            Ok(names) if is_summed => {
+                let look = self.looker.look(folder, &found.stat, found.looked_at, names);
+                look.map_err(|error| self.failed(error))?
+            }
+            _ => Look::default(),
+        };
+        Ok((names, look))
     }
 
     /// A folder that is new, or not as it was, or of which that is not known.
@@ -281,7 +331,7 @@ impl Walker<'_> {
         found: Found<'_>,
         record: Option<Record>,
         names: io::Result<Names>,
-        looked: &[Option<Stat>],
+        look: &Look,
         around: Around<'_>,
     ) -> Walked {
         let before = match around {
@@ -302,11 +352,17 @@ impl Walker<'_> {
         }
         let node = self.folder_node(&found);
         let is_unsettled = std::mem::take(&mut self.is_unsettled);
-        let (parent, seen) = (ParentFolder::of(trees), Some(FolderDigest::of(&found.stat)));
-        let mut inside = Inside { parent, known, seen, is_unsettled: false };
+        let digest = match names.as_ref().ok().and_then(|names| look.digest_of_all(names)) {
+            Some((digest, is_telling)) => Digest::Complete(digest, is_telling),
+            None => Digest::Growing(FolderDigest::of(&found.stat)),
+        };
+        let parent = ParentFolder::of(trees);
+        let mut inside = Inside { parent, known, digest, is_unsettled: false };
         self.step(Step::Enter(Some(Box::new(node))))?;
         match names {
-            Ok(names) => self.entries(&found.folder, found.path, &names, looked, &mut inside)?,
+            Ok(names) => {
+                self.entries((&found.folder, found.path), &names, look, &mut inside)?;
+            }
             Err(cause) => {
                 self.unlisted(found.path, cause)?;
                 inside.is_unsettled = true;
@@ -485,7 +541,11 @@ impl Walker<'_> {
 impl Inside {
     /// The folder's sum, if the next run may rest on it.
     fn digest(self, looked_at: SystemTime) -> Option<Id> {
-        let (digest, is_telling) = self.seen?.finish(looked_at);
+        let (digest, is_telling) = match self.digest {
+            Digest::None => return None,
+            Digest::Growing(digest) => digest.finish(looked_at),
+            Digest::Complete(digest, is_telling) => (digest, is_telling),
+        };
         (is_telling && !self.is_unsettled).then_some(digest)
     }
 }
