@@ -158,3 +158,41 @@ impl Looker<'_> {
         Ok(look)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::Journal;
+    use super::super::lazy_index::LazyIndex;
+    use super::super::shared::repository_in;
+    use super::*;
+    use crate::Cancel;
+    use crate::locks::HeldLock;
+    use std::fs;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn the_sum_of_a_folder_in_which_something_changed_just_before_the_look_does_not_tell_all() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("source");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("file"), "x").unwrap();
+        let repository = repository_in(place.path());
+        let cancel = Cancel::new();
+        let lock_file = HeldLock::acquire(&repository, false).unwrap();
+        let index = LazyIndex::of(&repository, &cancel);
+        let journal = Journal::default();
+        let shared = &Shared::new(&repository, &index, None, &lock_file, journal, &cancel);
+        let looker = Looker { shared, excludes: &Patterns::new(&[]).unwrap() };
+        let folder = Folder::at(&path).unwrap();
+        let own = folder.own_stat().unwrap();
+        let (names, file) = (looker.names(&folder).unwrap(), folder.stat(c"file").unwrap());
+        let newest = own.ctime.max(file.ctime);
+        let newest = UNIX_EPOCH + Duration::new(newest.0.cast_unsigned(), newest.1);
+        let summed = |after: Duration| {
+            let look = looker.look((&folder, &path), &own, newest + after, &names).unwrap();
+            look.digest_of_all(&names).unwrap()
+        };
+        let (early, late) = (summed(Duration::from_millis(50)), summed(Duration::from_millis(150)));
+        assert_eq!((early.1, late), (false, (early.0, true)));
+    }
+}

@@ -562,3 +562,20 @@ fn folder_on_the_way(maker: &mut NodeMaker, name: &[u8], path: &PathBuf) -> io::
         File::open(path).and_then(|file| attributes_of_open(&file)).unwrap_or_default();
     Ok(node)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_run_rests_on_a_sum_only_if_it_tells_all_and_everything_came_out_as_it_is() {
+        let id = Id::of(b"entries");
+        let inside = |is_telling, is_unsettled| {
+            let digest = Digest::Complete(id, is_telling);
+            Inside { digest, is_unsettled, ..Inside::default() }.digest(SystemTime::now())
+        };
+        assert_eq!(inside(true, false), Some(id));
+        assert_eq!(inside(false, false), None);
+        assert_eq!(inside(true, true), None);
+    }
+}
