@@ -2,9 +2,9 @@
 //!
 //! What is found goes to the collector as steps, small files to the helpers in batches, and chunks
 //! of large ones to the workers; all queues are bounded, so the walk is never far ahead of them.
-//! Others look at the next folders before it comes to them ([`super::ahead`]). Folders the catalogue
-//! knows to be as they were are passed over in [`super::reuse`]; here, each entry is compared with
-//! the snapshot before.
+//! Helpers look at the next folders before it comes to them ([`super::ahead`]). Folders the
+//! catalogue knows to be as they were are passed over in [`super::reuse`]; here, each entry is
+//! compared with the snapshot before.
 
 use super::BackupOutcome;
 use super::ahead::{Ahead, AskedInAll};
