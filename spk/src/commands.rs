@@ -61,7 +61,7 @@ pub fn build(flags: &BuildFlags) -> Done {
     let mut is_sound = true;
     for done in in_parallel(processors, &jobs, work) {
         for (package, findings) in done? {
-            println!("{}  {} bytes", package.path.display(), package.bytes);
+            say!("{}  {} bytes", package.path.display(), package.bytes);
             is_sound &= print_findings(&package.path, &findings);
         }
     }
@@ -136,10 +136,10 @@ pub fn check(files: &[PathBuf]) -> Done {
             Ok(package) => {
                 let findings = findings(&package);
                 if findings.is_empty() {
-                    println!("{}: nothing to complain about", file.display());
+                    say!("{}: nothing to complain about", file.display());
                 }
                 is_sound &= print_findings(file, &findings);
-                println!("{}: {}", file.display(), State::of(&package).sentence());
+                say!("{}: {}", file.display(), State::of(&package).sentence());
             }
             Err(failure) => {
                 is_sound = false;
@@ -167,23 +167,23 @@ fn print_findings(file: &Path, findings: &[Finding]) -> bool {
 pub fn show(file: &Path, as_json: bool) -> Done {
     let package = open(file)?;
     if as_json {
-        println!("{:#}", as_value(&package));
+        say!("{:#}", as_value(&package));
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{}: {} bytes, md5 {}", file.display(), package.bytes, package.md5);
-    println!("sha256 {}", package.sha256);
-    println!("{}\n", State::of(&package).sentence());
+    say!("{}: {} bytes, md5 {}", file.display(), package.bytes, package.md5);
+    say!("sha256 {}", package.sha256);
+    say!("{}\n", State::of(&package).sentence());
     for (key, value) in package.info.pairs() {
         let value: String = value.chars().take(200).collect();
-        println!("{key:>20}  {}", shown(&value));
+        say!("{key:>20}  {}", shown(&value));
     }
-    println!();
+    say!("");
     for member in &package.members {
-        println!("{}  ({})", shown(&member.head.path), spk::diff::described(&member.head));
+        say!("{}  ({})", shown(&member.head.path), spk::diff::described(&member.head));
     }
-    println!("\npackage.tgz, {} bytes unpacked:", package.payload.unpacked_bytes);
+    say!("\npackage.tgz, {} bytes unpacked:", package.payload.unpacked_bytes);
     for entry in &package.payload.entries {
-        println!("target/{}  ({})", shown(&entry.head.path), spk::diff::described(&entry.head));
+        say!("target/{}  ({})", shown(&entry.head.path), spk::diff::described(&entry.head));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -229,14 +229,14 @@ fn as_value(package: &Package) -> serde_json::Value {
 
 /// The schema of `package.toml`.
 pub fn schema() -> Done {
-    println!("{:#}", spk::manifest::schema::schema());
+    say!("{:#}", spk::manifest::schema::schema());
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn diff(old: &Path, new: &Path) -> Done {
     let differences = spk::diff::differences(&open(old)?, &open(new)?);
     for line in &differences {
-        println!("{}", shown(line));
+        say!("{}", shown(line));
     }
     Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -251,6 +251,6 @@ pub fn extract(file: &Path, into: &Path) -> Done {
     spk::extract::package(std::io::BufReader::new(source(file)?), into).map_err(failed)?;
     let payload = into.join(spk::read::PAYLOAD);
     spk::extract::payload(source(&payload)?, &into.join("target")).map_err(failed)?;
-    println!("{} is unpacked in {}", file.display(), into.display());
+    say!("{} is unpacked in {}", file.display(), into.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -7,8 +7,16 @@
 //! **Not here:** what a package is; that is the library's.
 
 use clap::{Parser, Subcommand};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// Prints a line on standard output.
+macro_rules! say {
+    ($($words:tt)*) => {
+        crate::print_out(format_args!("{}\n", format_args!($($words)*)))
+    };
+}
 
 mod commands;
 mod signing;
@@ -211,5 +219,20 @@ fn main() -> ExitCode {
             eprintln!("  what to do: {}", failure.remedy);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints on standard output. Nobody may be there to read it any more (`spk show | head -1`): that
+/// is no failure; a full disk is one.
+fn print_out(text: std::fmt::Arguments<'_>) {
+    match std::io::stdout().write_fmt(text) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!(
+                "spk: the answer cannot be written: {cause}\n  \
+                 what to do: give standard output a place with room, and ask again"
+            );
+            std::process::exit(1);
+        }
+        _ => {}
     }
 }

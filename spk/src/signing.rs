@@ -54,10 +54,10 @@ pub fn sign(flags: &SignFlags, now_seconds: u32) -> Done {
         let to = flags.into.as_deref().unwrap_or(file);
         signature::attach(file, &member, to)
             .map_err(|error| Failure::new(&error, error.remedy()).about(file))?;
-        println!("{}: signed by {}", to.display(), signer.id());
+        say!("{}: signed by {}", to.display(), signer.id());
     }
     if flags.timestamp.is_none() {
-        println!(
+        say!(
             "without a time stamp: DSM 5.1 to 6.2 believe a signature only when Synology's server \
              stamped it, so there the trust level must still be \"Any publisher\"; DSM 7 does not \
              look. See --timestamp."
@@ -118,7 +118,7 @@ pub fn verify(files: &[PathBuf], keyrings: &[PathBuf]) -> Done {
         let state = State::of(&package);
         let member = package.content(signature::MEMBER).unwrap_or_default();
         let Some(keyring) = keyring.as_ref().filter(|_| state != State::Unsigned) else {
-            println!("{}: {}", file.display(), state.sentence());
+            say!("{}: {}", file.display(), state.sentence());
             all_fit &= keyring.is_none() && state != State::Unsigned;
             continue;
         };
@@ -130,7 +130,7 @@ pub fn verify(files: &[PathBuf], keyrings: &[PathBuf]) -> Done {
                     Some(id) => format!("time stamp by {id}"),
                 };
                 let (signer, user) = (verified.signer, crate::commands::shown(&verified.user));
-                println!("{}: signed by {signer} ({user}); {stamp}", file.display());
+                say!("{}: signed by {signer} ({user}); {stamp}", file.display());
             }
             Err(error) => {
                 let failure = about(file)(error);

@@ -61,7 +61,13 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let world = world::World::read(&arguments)?;
     match arguments.command {
         Command::Daemon => server::run(&world),
-        Command::OverHome(command) => over_home::run(&world, command),
-        Command::OverRepository(command) => over_repository::run(&world, *command),
+        Command::OverHome(command) => answered(over_home::run(&world, command)),
+        Command::OverRepository(command) => answered(over_repository::run(&world, *command)),
     }
+}
+
+fn answered(answer: Result<ExitCode, Failure>) -> Result<ExitCode, Failure> {
+    let code = answer?;
+    output::must_be_whole()?;
+    Ok(code)
 }

@@ -1,7 +1,15 @@
 //! What people and programs read: failures on standard error, results on standard output.
+//!
+//! A reader that goes away (`ls latest | head -1`) has seen enough. An answer that finds no room is
+//! a failure, but none that stops what is being done: [`must_be_whole`] tells it at the end.
 
 use crate::failure::{Failure, exit};
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
+
+/// Why the first of what is missing from the answer could not be written.
+static MISSING: OnceLock<io::Error> = OnceLock::new();
 
 /// Prints a failure, its remedy on a line of its own, and gives its exit code.
 pub fn failure(failure: &Failure) -> ExitCode {
@@ -28,18 +36,32 @@ pub fn json(value: &impl serde::Serialize) {
     }
 }
 
-/// Prints one line; a closed pipe is not worth a word.
+/// Prints one line.
 pub fn line(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
+    note(writeln!(io::stdout(), "{text}"));
 }
 
 /// Prints a path, its bytes as they are, on one line.
 pub fn path(path: &std::path::Path) {
-    use std::io::Write;
     use std::os::unix::ffi::OsStrExt;
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(path.as_os_str().as_bytes()).and_then(|()| stdout.write_all(b"\n"));
+    let mut stdout = io::stdout().lock();
+    note(stdout.write_all(path.as_os_str().as_bytes()).and_then(|()| stdout.write_all(b"\n")));
+}
+
+fn note(written: io::Result<()>) {
+    if let Err(cause) = written
+        && cause.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = MISSING.set(cause);
+    }
+}
+
+/// Fails if a part of the answer could not be written.
+pub fn must_be_whole() -> Result<(), Failure> {
+    let Some(cause) = MISSING.get() else { return Ok(()) };
+    Err(Failure::new(format!("the answer could not be written: {cause}")).remedy(
+        "what was asked for is done; make room where standard output goes, to read the answer",
+    ))
 }
 
 /// A number of bytes for people: `1.4 GiB`.

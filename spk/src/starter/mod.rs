@@ -60,7 +60,7 @@ pub fn init(flags: &InitFlags) -> Result<ExitCode, Failure> {
         write(&flags.folder.join(path), &content, mode)?;
     }
     let folder = flags.folder.display();
-    println!("{folder} is ready: spk build --manifest {folder}/package.toml");
+    say!("{folder} is ready: spk build --manifest {folder}/package.toml");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -103,7 +103,7 @@ impl<R: BufRead> Asker<R> {
             let answer = self.ask(question, proposal);
             match parse(&answer) {
                 Ok(value) => return Ok(value),
-                Err(why) if self.is_asked => println!("  {why}"),
+                Err(why) if self.is_asked => say!("  {why}"),
                 Err(why) => {
                     let remedy = "say it by a flag: spk init --help lists them".into();
                     return Err(Failure { facts: vec![why], remedy });

@@ -46,7 +46,7 @@ pub fn run(asked: &Asked<'_>, now: UnixSeconds) -> Result<()> {
     let mut ends = None;
     for days in asked.days {
         let client = meet(*days).map_err(|error| unread(*days, error))?;
-        println!("  in {days:>4} days  believed");
+        say!("  in {days:>4} days  believed");
         ends = client.verified().map(|verified| {
             let (root, targets) = (verified.root.head.expires, verified.targets.head.expires);
             [(Role::Root, root), (Role::Targets, targets)]
@@ -59,12 +59,12 @@ pub fn run(asked: &Asked<'_>, now: UnixSeconds) -> Result<()> {
                 format!("renew it by then: see `holdfast-depot keys plan` for the {role}"),
             ));
         }
-        println!("  in {days:>4} days  the {role} signature ends");
+        say!("  in {days:>4} days  the {role} signature ends");
     }
     let frozen = Rule::of(Role::Timestamp).valid_days + 1;
     match meet(frozen) {
         Err(FetchError::Untrusted(error)) if error.trouble() == Trouble::Expired => {
-            println!("  in {frozen:>4} days  refused, unless it is renewed: as it must be");
+            say!("  in {frozen:>4} days  refused, unless it is renewed: as it must be");
             Ok(())
         }
         Err(error) => Err(unread(frozen, error)),

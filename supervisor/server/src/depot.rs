@@ -32,13 +32,13 @@ pub fn run(action: DepotAction, means: &Means) -> Result<()> {
                 Some(trust) => network::run(far::mirror(&depot, &url, trust, &from.package)),
                 None => network::run(plain_source::mirror(&depot, &url, &from)),
             }?;
-            print!("{}", said(&published));
+            crate::print_out(format_args!("{}", said(&published)));
             Ok(())
         }
         DepotAction::Push { root, to } => {
             let store = Store::at(&to, &means.key)?;
             let is_new = network::run(store.push(&root))?;
-            println!("{}", if is_new { "pushed" } else { "already there" });
+            say!("{}", if is_new { "pushed" } else { "already there" });
             Ok(())
         }
         DepotAction::Serve(serving) => serving::serve(*serving, means),
@@ -55,7 +55,7 @@ pub fn run(action: DepotAction, means: &Means) -> Result<()> {
                 }),
                 _ => depot.act(act),
             };
-            print!("{}", text?);
+            crate::print_out(format_args!("{}", text?));
             Ok(())
         }
     }

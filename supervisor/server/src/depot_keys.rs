@@ -17,12 +17,12 @@ pub fn run(action: KeysAction, means: &place::Means) -> Result<()> {
     match action {
         KeysAction::Show { root } => {
             let shown = depot(&root)?.act(show)?;
-            print!("{shown}");
+            crate::print_out(format_args!("{shown}"));
             Ok(())
         }
         KeysAction::Export { root } => {
             let report = depot(&root)?.act(|root| Ok(supervisor_depot::keys(root, clock())?))?;
-            print!("{}", String::from_utf8_lossy(&report.root_json));
+            crate::print_out(format_args!("{}", String::from_utf8_lossy(&report.root_json)));
             Ok(())
         }
         KeysAction::Rotate { role, keyid, hand } => {
@@ -104,16 +104,16 @@ fn change(depot: &Depot, role: Role, key_change: &KeyChange, hand: &KeysAtHand) 
         };
         Ok(seeds.with_means(hand, act)?)
     })?;
-    println!("root {} is in force", changed.root_version);
+    say!("root {} is in force", changed.root_version);
     tell_keys(depot, role, &changed, hand);
     for keyid in &changed.retired {
-        println!("  retired   {keyid}");
+        say!("  retired   {keyid}");
     }
     if changed.spare_is_void {
-        println!("  what to do: make a new spare root, the old one no longer follows this root");
+        say!("  what to do: make a new spare root, the old one no longer follows this root");
     }
     if matches!(depot, Depot::InStore(_)) && role != Role::Root && !changed.new_keys.is_empty() {
-        println!("  what to do: bring the new keys into the folder of keys of each server");
+        say!("  what to do: bring the new keys into the folder of keys of each server");
     }
     Ok(())
 }
@@ -125,17 +125,17 @@ fn tell_keys(depot: &Depot, role: Role, changed: &Changed, hand: &KeysAtHand) {
             Depot::InFolder(_) => path.clone(),
             Depot::InStore(_) => path.canonicalize().unwrap_or_else(|_| path.clone()),
         };
-        println!("  new key   {}", path.display());
+        say!("  new key   {}", path.display());
     }
     if role == Role::Root && hand.keys_to.is_none() && !changed.new_keys.is_empty() {
-        println!("  what to do: move the root's keys to places that are not online");
+        say!("  what to do: move the root's keys to places that are not online");
     }
 }
 
 fn spare(depot: &Depot, publish: bool, hand: &KeysAtHand) -> Result<()> {
     if publish {
         let version = depot.act(|root| Ok(supervisor_depot::publish_spare(root, clock())?))?;
-        println!("root {version}, the spare one, is in force");
+        say!("root {version}, the spare one, is in force");
         return Ok(());
     }
     let seeds = Seeds::default();
@@ -143,7 +143,7 @@ fn spare(depot: &Depot, publish: bool, hand: &KeysAtHand) -> Result<()> {
         let act = |means: Means<'_>| supervisor_depot::make_spare(root, means, clock());
         Ok(seeds.with_means(hand, act)?)
     })?;
-    println!("root {} is signed and laid by", made.root_version);
+    say!("root {} is signed and laid by", made.root_version);
     tell_keys(depot, Role::Root, &made, hand);
     Ok(())
 }
@@ -153,11 +153,11 @@ fn plan(depot: &Depot) -> Result<()> {
     for (role, spans) in &plan.roles {
         let end = spans.iter().map(|span| span.to.min(plan.span.to)).max();
         let until = end.map_or_else(|| "never".to_owned(), |end| format!("until {end}"));
-        println!("  {:<10} covered {until}", role.name());
+        say!("  {:<10} covered {until}", role.name());
     }
     match plan.gap {
         None => {
-            println!("every hour from {} to {} is covered", plan.span.from, plan.span.to);
+            say!("every hour from {} to {} is covered", plan.span.from, plan.span.to);
             Ok(())
         }
         Some(gap) => Err(Problem::new(format!("the year has a gap: {gap}")).remedy(remedy(&gap))),

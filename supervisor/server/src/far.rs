@@ -40,7 +40,7 @@ pub async fn publish(to: &str, token_file: &Path, files: &[PathBuf]) -> Result<(
         let said = upload.run().await?;
         let word = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
         let what = if said["is_new"] == true { "published" } else { "already there:" };
-        println!("{what} {} {} ({})", word("package"), word("version"), word("file"));
+        say!("{what} {} {} ({})", word("package"), word("version"), word("file"));
     }
     Ok(())
 }

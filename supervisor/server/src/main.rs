@@ -9,6 +9,13 @@
 //! **Not here:** what a depot is (`supervisor-depot`), what a signature is worth
 //! (`supervisor-trust`), anything of a NAS.
 
+/// Prints a line on standard output.
+macro_rules! say {
+    ($($words:tt)*) => {
+        crate::print_out(format_args!("{}\n", format_args!($($words)*)))
+    };
+}
+
 mod acme;
 mod canary;
 mod command_line;
@@ -27,6 +34,7 @@ mod store;
 mod turn;
 
 use clap::Parser;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -44,5 +52,20 @@ fn main() -> ExitCode {
             eprintln!("holdfast-depot: {}", problem.for_people());
             ExitCode::from(problem.code)
         }
+    }
+}
+
+/// Prints on standard output. Nobody may be there to read it any more (`keys show | head -1`): that
+/// is no failure; a full disk is one.
+fn print_out(text: std::fmt::Arguments<'_>) {
+    match std::io::stdout().write_fmt(text) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!(
+                "holdfast-depot: the answer cannot be written: {cause}\n  \
+                 what to do: give standard output a place with room, and ask again"
+            );
+            std::process::exit(1);
+        }
+        _ => {}
     }
 }

@@ -171,11 +171,13 @@ async fn listen(address: &str, scheme: &str, flag: &str) -> Result<TcpListener> 
     })?;
     let address =
         listener.local_addr().map_err(|error| Problem::new("cannot listen").because(error))?;
-    match flag {
-        "--metrics" => println!("metrics on {scheme}://{address}/metrics"),
-        _ => println!("listening on {scheme}://{address}"),
-    }
-    let _ = std::io::stdout().flush();
+    // A server serves even where there is no room for what it says.
+    let mut stdout = std::io::stdout();
+    let _ = match flag {
+        "--metrics" => writeln!(stdout, "metrics on {scheme}://{address}/metrics"),
+        _ => writeln!(stdout, "listening on {scheme}://{address}"),
+    };
+    let _ = stdout.flush();
     Ok(listener)
 }
 

@@ -61,7 +61,8 @@ impl Depot {
         self.folder.path().join("depot")
     }
 
-    fn supervisor(&self, words: &[&str]) -> Command {
+    /// A command of our supervisor's.
+    pub fn supervisor(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program("holdfast-supervisor"));
         command.args(words);
         command

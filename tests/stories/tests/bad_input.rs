@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tests_stories::Depot;
 use tests_support::{Finished, TempHome, compare, program, run, tree};
 
 const MIB: u64 = 1 << 20;
@@ -214,4 +215,37 @@ fn a_full_disk_is_a_sentence_and_the_repository_stays_sound() {
     let said = ended.said();
     assert!(said.contains("the large backup ended with 1\n"), "{said}");
     assert!(said.contains("what to do:") && said.contains("all is well"));
+}
+
+/// The end of a program whose standard output is not a file of the test's.
+fn with_output(asked: &mut Command, output: impl Into<Stdio>) -> Finished {
+    let finished = asked.stdin(Stdio::null()).stdout(output).output().expect("it starts");
+    let err = String::from_utf8_lossy(&finished.stderr).into_owned();
+    let code = finished.status.code().expect("no signal ended it");
+    Finished { line: format!("{asked:?}"), code, out: String::new(), err }
+}
+
+#[test]
+fn an_answer_nobody_reads_to_its_end_is_no_failure_and_one_that_finds_no_room_is() {
+    let (home, depot) = (a_backup(), Depot::open());
+    let spk = || {
+        let mut spk = Command::new(program("spk"));
+        spk.arg("schema");
+        spk
+    };
+    let keys = || {
+        let mut keys = depot.supervisor(&["depot", "keys", "show", "--root"]);
+        keys.arg(depot.shelves());
+        keys
+    };
+    for mut asked in [home.holdfast(&["ls", "latest"]), spk(), keys()] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        with_output(&mut asked, writer).must_succeed();
+    }
+    for mut asked in [home.holdfast(&["ls", "latest"]), spk(), keys()] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("a full disk");
+        let said = with_output(&mut asked, full).must_fail_with_a_remedy().said();
+        assert!(said.contains("the answer") && said.contains("No space left"), "{said}");
+    }
 }
