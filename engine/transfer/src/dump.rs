@@ -5,6 +5,7 @@
 //! folders and links with names, modes, owners and times. Names are relative to the folder that is
 //! dumped, but for `/` whole paths without the first `/`.
 
+mod deflate;
 mod zip;
 
 use crate::blobs::Fetcher;

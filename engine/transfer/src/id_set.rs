@@ -40,15 +40,19 @@ impl IdSet {
         Self { cache: cache.clone(), held: HashSet::new(), held_max, table: None }
     }
 
+    pub(crate) fn contains(&self, id: &Id) -> Result<bool> {
+        if self.held.contains(id) {
+            return Ok(true);
+        }
+        match &self.table {
+            Some(table) if *id != Id::ZERO => Ok(table.find(id)?.is_none()),
+            _ => Ok(false),
+        }
+    }
+
     /// Whether it was not in the set before.
     pub(crate) fn insert(&mut self, id: &Id) -> Result<bool> {
-        if self.held.contains(id) {
-            return Ok(false);
-        }
-        if let Some(table) = &self.table
-            && *id != Id::ZERO
-            && table.find(id)?.is_none()
-        {
+        if self.contains(id)? {
             return Ok(false);
         }
         if self.held.len() >= self.held_max {

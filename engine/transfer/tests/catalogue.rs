@@ -3,19 +3,17 @@
 
 mod place;
 
-use engine_repository::FileKind;
-use engine_storage::{Name, PackFile, Storage};
 use engine_transfer::{
     BackupOutcome, BackupRequest, Cancel, Event, ForgetRequest, ParentChoice, Repository, backup,
     diff, find_snapshot, forget,
 };
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use place::counting::Counting;
 use place::{Place, check_all, noise, request};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +27,7 @@ struct Nas {
     with: Repository,
     /// Keeps nothing.
     without: Repository,
-    reads: Arc<Reads>,
+    reads: Arc<Counting>,
 }
 
 impl Nas {
@@ -41,9 +39,8 @@ impl Nas {
     }
 
     fn on(place: Place, without: Repository) -> Self {
-        let reads = Arc::new(Reads::default());
-        let counted = Counted { inner: place.folder(), reads: reads.clone() };
-        let with = place.open_on(Arc::new(counted)).with_cache(&place.path("caches"));
+        let reads = Counting::around(place.folder());
+        let with = place.open_on(reads.clone()).with_cache(&place.path("caches"));
         let source = place.path("source");
         for folder in ["", "a", "a/b", "a/b/c", "a/d", "e", "e/f", "g"] {
             fs::create_dir_all(source.join(folder)).unwrap();
@@ -116,63 +113,6 @@ fn unbiased(source: &Path) -> BackupRequest {
 #[track_caller]
 fn run(repository: &Repository, request: &BackupRequest) -> BackupOutcome {
     backup(repository, request, &|_| {}, &Cancel::new()).unwrap()
-}
-
-/// What was read of the storage.
-#[derive(Default)]
-struct Reads {
-    blobs: AtomicUsize,
-    indexes: AtomicUsize,
-}
-
-impl Reads {
-    fn take(&self) -> (usize, usize) {
-        (self.blobs.swap(0, Ordering::SeqCst), self.indexes.swap(0, Ordering::SeqCst))
-    }
-}
-
-struct Counted {
-    inner: Arc<dyn Storage>,
-    reads: Arc<Reads>,
-}
-
-impl Storage for Counted {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    fn create(&self) -> engine_storage::Result<()> {
-        self.inner.create()
-    }
-    fn list(
-        &self,
-        kind: FileKind,
-        each: &mut dyn FnMut(engine_repository::Id, u64) -> engine_storage::Result<()>,
-    ) -> engine_storage::Result<()> {
-        self.inner.list(kind, each)
-    }
-    fn read(&self, name: Name, bytes_max: u64) -> engine_storage::Result<Vec<u8>> {
-        let is_index = name.kind == FileKind::Index;
-        self.reads.indexes.fetch_add(usize::from(is_index), Ordering::SeqCst);
-        self.inner.read(name, bytes_max)
-    }
-    fn read_range(&self, name: Name, offset: u64, buffer: &mut [u8]) -> engine_storage::Result<()> {
-        let count =
-            if name.kind == FileKind::Index { &self.reads.indexes } else { &self.reads.blobs };
-        count.fetch_add(1, Ordering::SeqCst);
-        self.inner.read_range(name, offset, buffer)
-    }
-    fn write(&self, name: Name, bytes: &[u8]) -> engine_storage::Result<()> {
-        self.inner.write(name, bytes)
-    }
-    fn create_pack(&self) -> engine_storage::Result<Box<dyn PackFile>> {
-        self.inner.create_pack()
-    }
-    fn remove(&self, name: Name) -> engine_storage::Result<()> {
-        self.inner.remove(name)
-    }
-    fn size(&self, name: Name) -> engine_storage::Result<Option<u64>> {
-        self.inner.size(name)
-    }
 }
 
 /// All folders below one, itself included.

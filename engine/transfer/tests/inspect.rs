@@ -6,6 +6,7 @@ use engine_transfer::{
     Cancel, Change, Repository, SnapshotInfo, TagChange, TransferError, diff, dump, find,
     find_snapshot, snapshots, stats, tag,
 };
+use place::counting::Counting;
 use place::{Place, back_up, noise};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -198,6 +199,43 @@ fn what_fits_is_found_in_every_snapshot_or_in_those_named() {
     assert_eq!(found_in(&[], "folder/*.new"), [source.join("folder/text.new")]);
     assert_eq!(found_in(&[latest(&repository)], "text*").len(), 2);
     assert_eq!(found_in(&[], "no such").len(), 0);
+}
+
+#[test]
+fn folders_that_hold_nothing_are_searched_once_in_however_many_snapshots() {
+    let place = Place::new();
+    let source = place.path("source");
+    for number in 0..50 {
+        let folder = source.join(format!("folder {number}"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("file"), number.to_string()).unwrap();
+    }
+    let repository = place.init();
+    for number in 0..4 {
+        fs::write(source.join("folder 7/wanted"), number.to_string()).unwrap();
+        back_up(&repository, &source);
+    }
+    // Where it was looked for in vain it is looked for again, if the folder is another's.
+    fs::rename(source.join("folder 8"), source.join("moved")).unwrap();
+    back_up(&repository, &source);
+    let storage = Counting::around(place.folder());
+    let repository = place.open_on(storage.clone());
+    let found_in = |pattern: &str, named: &[SnapshotInfo]| {
+        let mut paths = Vec::new();
+        let mut each = |_: &SnapshotInfo, node: engine_transfer::ListedNode| paths.push(node.path);
+        storage.take();
+        find(&repository, named, &[pattern.to_owned()], &mut each, &Cancel::new()).unwrap();
+        (paths, storage.take().0)
+    };
+    let (once, reads_of_one) = found_in("wanted", &[latest(&repository)]);
+    assert_eq!(once, [source.join("folder 7/wanted")]);
+    let (all, reads) = found_in("wanted", &[]);
+    assert_eq!(all, vec![source.join("folder 7/wanted"); 5]);
+    // In each further one, the folders around what changed, and what was moved.
+    let on_the_way = source.components().count();
+    assert!(reads <= reads_of_one + 4 * (on_the_way + 1) + 1, "{reads} and {reads_of_one}");
+    assert_eq!(found_in("moved/file", &[]).0, [source.join("moved/file")]);
+    assert_eq!(found_in("folder 8/file", &[]).0.len(), 4);
 }
 
 #[test]

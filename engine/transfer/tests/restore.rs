@@ -2,72 +2,18 @@
 
 mod place;
 
-use engine_repository::FileKind;
-use engine_storage::{Name, PackFile, Result as StorageResult, Storage};
 use engine_transfer::{
     Cancel, Event, ItemAction, Overwrite, Repository, RestoreOutcome, RestoreRequest,
     TransferError, find_snapshot, restore,
 };
+use place::counting::Counting;
 use place::{Place, back_up, noise};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 const MIB: usize = 1 << 20;
-
-/// A storage that counts what is read of packs, and pulls a cord at a number of reads.
-struct Counting {
-    inner: Arc<dyn Storage>,
-    reads: AtomicUsize,
-    cord: Mutex<Option<(usize, Cancel)>>,
-}
-
-impl Counting {
-    fn around(inner: Arc<dyn Storage>) -> Arc<Self> {
-        Arc::new(Self { inner, reads: AtomicUsize::new(0), cord: Mutex::default() })
-    }
-}
-
-impl Storage for Counting {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    fn create(&self) -> StorageResult<()> {
-        self.inner.create()
-    }
-    fn list(
-        &self,
-        kind: FileKind,
-        each: &mut dyn FnMut(engine_repository::Id, u64) -> StorageResult<()>,
-    ) -> StorageResult<()> {
-        self.inner.list(kind, each)
-    }
-    fn read(&self, name: Name, bytes_max: u64) -> StorageResult<Vec<u8>> {
-        self.inner.read(name, bytes_max)
-    }
-    fn read_range(&self, name: Name, offset: u64, buffer: &mut [u8]) -> StorageResult<()> {
-        let reads = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Some((_, cancel)) = self.cord.lock().unwrap().as_ref().filter(|cord| cord.0 == reads)
-        {
-            cancel.cancel();
-        }
-        self.inner.read_range(name, offset, buffer)
-    }
-    fn write(&self, name: Name, bytes: &[u8]) -> StorageResult<()> {
-        self.inner.write(name, bytes)
-    }
-    fn create_pack(&self) -> StorageResult<Box<dyn PackFile>> {
-        self.inner.create_pack()
-    }
-    fn remove(&self, name: Name) -> StorageResult<()> {
-        self.inner.remove(name)
-    }
-    fn size(&self, name: Name) -> StorageResult<Option<u64>> {
-        self.inner.size(name)
-    }
-}
 
 fn to(target: &Path) -> RestoreRequest {
     RestoreRequest { target: target.into(), ..Default::default() }
@@ -270,11 +216,11 @@ fn a_restore_that_was_stopped_is_gone_on_with_and_fetches_nothing_twice() {
     let stopped_at = |reads: usize| {
         let storage = Counting::around(place.folder());
         let cancel = Cancel::new();
-        *storage.cord.lock().unwrap() = Some((reads, cancel.clone()));
+        storage.cancel_at(reads, &cancel);
         let repository = place.open_on(storage.clone());
         let snapshot = find_snapshot(&repository, "latest").unwrap();
         let ended = restore(&repository, &snapshot, &to(&target), &|_| {}, &cancel);
-        (ended, storage.reads.load(Ordering::SeqCst))
+        (ended, storage.take().0)
     };
     let whole = restored(&place.open_on(place.folder()), &to(&place.path("elsewhere")));
     let (ended, _) = stopped_at(11);
@@ -304,7 +250,7 @@ fn unfinished(folder: &Path) -> Vec<PathBuf> {
 fn begin(place: &Place, target: &Path) -> PathBuf {
     let storage = Counting::around(place.folder());
     let cancel = Cancel::new();
-    *storage.cord.lock().unwrap() = Some((11, cancel.clone()));
+    storage.cancel_at(11, &cancel);
     let repository = place.open_on(storage);
     let snapshot = find_snapshot(&repository, "latest").unwrap();
     restore(&repository, &snapshot, &to(target), &|_| {}, &cancel).unwrap_err();
@@ -436,7 +382,7 @@ fn many_small_files_are_fetched_with_few_reads() {
     let repository = place.open_on(storage.clone());
     restored(&repository, &to(&place.path("target")));
     is_the_source(&place, &place.path("target"));
-    let reads = storage.reads.load(Ordering::SeqCst);
+    let reads = storage.take().0;
     assert!(reads < 60, "{reads} reads for a thousand files");
 }
 
@@ -476,6 +422,6 @@ fn who_wants_one_folder_of_many_waits_for_no_other() {
     assert_eq!((outcome.files, outcome.files_verified), (1, 1), "{outcome:?}");
     let file = fs::read(place.restored(&target, "folder 77/below/file")).unwrap();
     assert_eq!(file, b"file 77");
-    let reads = storage.reads.load(Ordering::SeqCst);
+    let reads = storage.take().0;
     assert!(reads < 100, "{reads} reads for one of two hundred folders");
 }

@@ -4,6 +4,7 @@ mod world;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use tests_support::put_program;
 use world::{GOOD, Nas, PACKAGE};
 
 fn installed(major: u32) -> Nas {
@@ -344,8 +345,7 @@ fn by_hand_over_ssh_dsm_7_is_asked_to_do_it_so_that_package_center_shows_it() {
         asked.display(),
         env!("CARGO_BIN_EXE_holdfast-supervisor")
     );
-    fs::write(&synopkg, script).unwrap();
-    fs::set_permissions(&synopkg, fs::Permissions::from_mode(0o755)).unwrap();
+    put_program(&synopkg, script.as_bytes());
     let by_hand = |words: &[&str]| {
         let mut command = nas.command(words);
         let ended = command.args(["--package", PACKAGE]).env_remove("SYNOPKG_PKGNAME").output();

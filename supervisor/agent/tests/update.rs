@@ -6,6 +6,7 @@ mod world;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use supervisor_trust::UnixSeconds;
+use tests_support::put_program;
 use town::{Served, init, init_at, now};
 use world::{GOOD, Nas};
 
@@ -129,7 +130,7 @@ fn no_depot_no_root_and_no_answer_are_three_different_sentences() {
 fn without_the_depots_program_a_keeper_is_told_which_one_to_put_where() {
     let folder = tempfile::tempdir().unwrap();
     let alone = folder.path().join("holdfast-supervisor");
-    std::fs::copy(env!("CARGO_BIN_EXE_holdfast-supervisor"), &alone).unwrap();
+    put_program(&alone, &std::fs::read(env!("CARGO_BIN_EXE_holdfast-supervisor")).unwrap());
     let depot = |path: &Path| {
         let mut command = Command::new(&alone);
         command.args(["depot", "list", "--root", "shelves"]).env("PATH", path);
@@ -142,8 +143,7 @@ fn without_the_depots_program_a_keeper_is_told_which_one_to_put_where() {
     let elsewhere = folder.path().join("bin");
     std::fs::create_dir(&elsewhere).unwrap();
     let script = elsewhere.join("holdfast-depot");
-    std::fs::write(&script, "#!/bin/sh\necho \"$*\"\nexit 7\n").unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    put_program(&script, b"#!/bin/sh\necho \"$*\"\nexit 7\n");
     let handed_over = depot(&elsewhere);
     assert_eq!(handed_over.status.code(), Some(7));
     assert_eq!(String::from_utf8(handed_over.stdout).unwrap(), "list --root shelves\n");

@@ -32,6 +32,6 @@ pub use home::TempHome;
 pub use http::Answer;
 pub use nas::{Dsm, Hardware, Nas, NasError, Shell};
 pub use patience::{Found, PATIENCE, Telling, wait_for, wait_longer};
-pub use programs::{Finished, Running, peer, program, run, workspace};
+pub use programs::{Finished, Running, peer, program, put_program, run, workspace};
 pub use rest_server::RestServer;
 pub use ssh_server::{SshServer, sftp_server};

@@ -1,5 +1,6 @@
 //! The workspace's programs, built once per test process, and how a story runs them.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -89,6 +90,24 @@ fn build_place() -> (PathBuf, String) {
 pub fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).expect("this room is two folders deep").to_path_buf()
+}
+
+/// Puts a program in place that is run at once.
+///
+/// Another process writes it: had this one the file open, whatever another test starts meanwhile
+/// would have it open, too, for a moment longer, and nobody may run what is open for writing.
+///
+/// # Panics
+/// When it cannot be written.
+#[track_caller]
+pub fn put_program(path: &Path, bytes: &[u8]) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut shell = shell.spawn().expect("a shell");
+    let mut input = shell.stdin.take().expect("it is piped");
+    input.write_all(bytes).expect("the shell reads");
+    drop(input);
+    assert!(shell.wait().expect("it is ours").success(), "no program in {}", path.display());
 }
 
 /// A program's end, and everything it said.

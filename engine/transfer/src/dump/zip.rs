@@ -10,9 +10,9 @@
 //! knows yet could not be read from a pipe. The list at the end grows by some hundred bytes a file;
 //! until then it is kept in a file without a name.
 
+use super::deflate::Deflater;
 use engine_repository::compress::looks_incompressible;
-use flate2::write::DeflateEncoder;
-use flate2::{Compression, Crc};
+use flate2::Crc;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
@@ -63,6 +63,11 @@ pub(super) struct ZipWriter<W> {
     list: BufWriter<File>,
     list_bytes: u64,
     entries: u64,
+    /// A piece of the file that is being packed.
+    piece: Vec<u8>,
+    deflater: Deflater,
+    /// For what looks like noise.
+    storer: Deflater,
 }
 
 struct Counted<W> {
@@ -86,7 +91,15 @@ impl<W: Write> ZipWriter<W> {
     /// Writes to `out`; `list` is an empty file for what comes at the end.
     pub(super) fn new(out: W, list: File) -> Self {
         let out = Counted { inner: out, bytes: 0 };
-        Self { out, list: BufWriter::new(list), list_bytes: 0, entries: 0 }
+        Self {
+            out,
+            list: BufWriter::new(list),
+            list_bytes: 0,
+            entries: 0,
+            piece: Vec::with_capacity(PIECE_BYTES),
+            deflater: Deflater::new(LEVEL),
+            storer: Deflater::new(0),
+        }
     }
 
     /// Something whose whole content is known: a folder's is empty, a link's is where it points.
@@ -123,17 +136,19 @@ impl<W: Write> ZipWriter<W> {
         self.local_header(entry, &sums)?;
         let start = self.out.bytes;
         let mut crc = Crc::new();
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
-        fill(content, &mut piece)?;
-        let level = if looks_incompressible(&piece) { 0 } else { LEVEL };
-        let mut encoder = DeflateEncoder::new(&mut self.out, Compression::new(level));
-        while !piece.is_empty() {
-            crc.update(&piece);
-            sums.bytes += piece.len() as u64;
-            encoder.write_all(&piece)?;
-            fill(content, &mut piece)?;
+        fill(content, &mut self.piece)?;
+        let deflater = match looks_incompressible(&self.piece) {
+            true => &mut self.storer,
+            false => &mut self.deflater,
+        };
+        deflater.begin();
+        while !self.piece.is_empty() {
+            crc.update(&self.piece);
+            sums.bytes += self.piece.len() as u64;
+            deflater.write(&self.piece, &mut self.out)?;
+            fill(content, &mut self.piece)?;
         }
-        encoder.finish()?;
+        deflater.finish(&mut self.out)?;
         sums.crc = crc.sum();
         sums.compressed = self.out.bytes - start;
         let mut behind = Vec::new();

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Every test file uses its own part of it.
 
+pub mod counting;
+
 use engine_contract::memory::{MIB, MemoryPlan};
 use engine_repository::{FileKind, KdfCost};
 use engine_storage::{Folder, Storage, list_all};
