@@ -24,6 +24,7 @@ mod errands;
 mod journal;
 mod lazy_index;
 mod look;
+mod next_folder;
 mod node;
 mod pack;
 mod parent;
@@ -40,6 +41,7 @@ mod walk;
 use crate::browse::{Parents, parents_like, path_text};
 use crate::errors::sentence;
 use crate::locks::HeldLock;
+use crate::mutex::lock;
 use crate::repository::now;
 use crate::{Cancel, Event, Repository, Result, TransferError};
 use catalogue::{Catalogue, Draft};
@@ -339,7 +341,7 @@ impl Run<'_> {
             drop(errands_out);
             let collector = Collector::new(shared, self.checkpoints, jobs_in, sealed_in, events);
             let collector = scope.spawn(move || collector.collect(&steps_out));
-            if !shared::lock(self.totals).is_complete() {
+            if !lock(self.totals).is_complete() {
                 scope.spawn(|| {
                     let is_done = || is_walked.load(Ordering::Relaxed);
                     progress::scan(shared, self.branch, self.excludes, self.totals, &is_done);

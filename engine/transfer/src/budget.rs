@@ -1,5 +1,6 @@
 //! The bytes all buffers of a pipeline may take together.
 
+use crate::mutex::lock;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A number of bytes that is shared. Whoever asks for more than is left waits.
@@ -41,7 +42,7 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

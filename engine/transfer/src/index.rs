@@ -23,6 +23,7 @@ mod run;
 mod shelf;
 
 use crate::cache::failed;
+use crate::mutex::lock;
 use crate::{Cancel, Repository, Result, TransferError};
 pub(crate) use build::RunBuilder;
 use engine_repository::{BlobKind, Id, PackedBlob};
@@ -211,7 +212,7 @@ impl Index {
 
     /// Takes in a pack that was just stored.
     pub(crate) fn stored(&self, pack: Id, blobs: &[PackedBlob]) -> Result<()> {
-        let _one = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = lock(&self.storing);
         let at_once = read(&self.recent).places_max();
         for blobs in blobs.chunks(at_once) {
             if !read(&self.recent).has_room(blobs.len()) {

@@ -36,6 +36,7 @@ mod index;
 mod keys;
 mod large;
 mod locks;
+mod mutex;
 mod names;
 mod open_packs;
 mod patience;

@@ -12,6 +12,7 @@
 //! A clock that is wrong by more than half an hour and stays so makes our locks look stale to
 //! others (when it is behind) and theirs to us (when it is ahead). Nobody can tell from inside.
 
+use crate::mutex::lock;
 use crate::repository::now;
 use crate::{Repository, Result, TransferError};
 use engine_repository::lock::{Lock, Observer, RECHECK_MILLISECONDS};
@@ -19,7 +20,7 @@ use engine_repository::lock::{REFRESH_SECONDS, REFRESH_SECONDS_MAX};
 use engine_repository::{FileKind, Id, Time};
 use engine_storage::{Name, StorageError, list_all};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -156,10 +157,6 @@ impl Drop for HeldLock {
             let _ = self.inner.repository.storage().remove(Name::of(FileKind::Lock, id));
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Inner {

@@ -7,19 +7,18 @@
 //! what was seen too long ago it looks at again. What is kept is bounded: [`ASKED_MAX`] folders,
 //! each with its names and what was seen of 256 entries at most.
 
-use super::awaited::Awaited;
 use super::errands::Errand;
-use super::look::{Looker, Seen};
+use super::look::Seen;
+use super::next_folder::NextFolder;
 use super::shared::Shared;
-use super::walk::End;
 use crate::names::{Cursor, Names};
 use crate::posix::{Folder, joined};
 use crossbeam_channel::{Sender, TrySendError};
 use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
-use std::ffi::{CStr, CString};
-use std::path::{Path, PathBuf};
+use std::ffi::CStr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,60 +26,6 @@ use std::sync::Arc;
 const ASKED_IN_ONE_MAX: usize = 8;
 /// Folders asked for in all folders around the walk; below those, it goes on alone.
 const ASKED_MAX: usize = 64;
-
-/// A folder to be looked at.
-pub(super) struct NextFolder {
-    parent: Arc<Folder>,
-    name: CString,
-    path: PathBuf,
-    state: Awaited<State>,
-}
-
-#[derive(Default)]
-enum State {
-    #[default]
-    Asked,
-    /// By a thread, or by the walk, which then needs no answer.
-    Begun,
-    /// What was seen; nothing where that failed.
-    Done(Option<Box<Seen>>),
-}
-
-impl NextFolder {
-    /// Looks at it, unless somebody has begun to.
-    pub(super) fn look(&self, looker: Looker<'_>) {
-        if self.begin() {
-            let seen = looker.see(&self.parent, &self.name, &self.path);
-            let seen = seen.ok().map(Box::new);
-            self.state.change(|state| {
-                *state = State::Done(seen);
-                true
-            });
-        }
-    }
-
-    /// Whether it falls to the one who asks.
-    fn begin(&self) -> bool {
-        let mut is_mine = false;
-        self.state.change(|state| {
-            is_mine = matches!(state, State::Asked);
-            if is_mine {
-                *state = State::Begun;
-            }
-            false
-        });
-        is_mine
-    }
-
-    /// What was seen, once whoever began has ended.
-    fn wait(&self, shared: &Shared<'_>) -> Result<Option<Box<Seen>>, End> {
-        let take = |state: &mut State| match state {
-            State::Done(seen) => Some(seen.take()),
-            State::Asked | State::Begun => None,
-        };
-        self.state.wait(shared, take).ok_or(End::Stopped)
-    }
-}
 
 /// How many folders are asked for, in all folders around the walk.
 pub(super) type AskedInAll = Rc<Cell<usize>>;
@@ -103,21 +48,19 @@ impl<'n> Ahead<'n> {
         Self { folders, cursor, asked: VecDeque::new(), unasked: None, asked_in_all }
     }
 
-    /// Asks for those behind `name`, and gives what was seen of it, if anybody has looked at it.
+    /// Asks for those behind `name`, and gives what was seen of it, if anybody has looked at it;
+    /// `None` when the backup ends.
     pub(super) fn take(
         &mut self,
         errands: &Sender<Errand>,
         shared: &Shared<'_>,
         (parent, around): (&Arc<Folder>, &Path),
         name: &CStr,
-    ) -> Result<Option<Seen>, End> {
+    ) -> Option<Option<Seen>> {
         let found = self.pop(name);
         while self.asked.len() < ASKED_IN_ONE_MAX && self.asked_in_all.get() < ASKED_MAX {
             let next = self.next_behind(name, (parent, around));
-            let next = next.map_err(|error| {
-                shared.fail(error);
-                End::Stopped
-            })?;
+            let next = next.map_err(|error| shared.fail(error)).ok()?;
             let Some(next) = next else { break };
             match errands.try_send(Errand::Folder(next.clone())) {
                 Ok(()) => {
@@ -128,15 +71,15 @@ impl<'n> Ahead<'n> {
                     self.unasked = Some(next);
                     break;
                 }
-                Err(TrySendError::Disconnected(_)) => return Err(End::Stopped),
+                Err(TrySendError::Disconnected(_)) => return None,
             }
         }
         match found {
             Some(folder) if !folder.begin() => {
                 let seen = folder.wait(shared)?;
-                Ok(seen.filter(|seen| seen.is_fresh()).map(|seen| *seen))
+                Some(seen.filter(|seen| seen.is_fresh()).map(|seen| *seen))
             }
-            _ => Ok(None),
+            _ => Some(None),
         }
     }
 
@@ -152,9 +95,8 @@ impl<'n> Ahead<'n> {
         }
         while let Some(next) = self.folders.next(&mut self.cursor)? {
             if next > name {
-                let (path, state) = (joined(around, next), Awaited::default());
-                let (parent, name) = (parent.clone(), next.to_owned());
-                return Ok(Some(Arc::new(NextFolder { parent, name, path, state })));
+                let (parent, path) = (parent.clone(), joined(around, next));
+                return Ok(Some(Arc::new(NextFolder::new(parent, next.to_owned(), path))));
             }
         }
         Ok(None)
@@ -186,12 +128,14 @@ impl Drop for Ahead<'_> {
 mod tests {
     use super::super::journal::Journal;
     use super::super::lazy_index::LazyIndex;
+    use super::super::look::Looker;
     use super::super::select::Patterns;
     use super::super::shared::repository_in;
     use super::*;
     use crate::Cancel;
     use crate::locks::HeldLock;
     use crossbeam_channel::{Receiver, bounded};
+    use std::ffi::CString;
     use std::fs;
     use std::time::Duration;
 
@@ -233,7 +177,7 @@ mod tests {
         ) -> Option<Seen> {
             let name = CString::new(name).unwrap();
             let around = (&self.folder, self.path);
-            ahead.take(errands, self.looker.shared, around, &name).ok().expect("it does not end")
+            ahead.take(errands, self.looker.shared, around, &name).expect("it does not end")
         }
 
         /// Looks at the next folder that was asked for.
@@ -287,11 +231,7 @@ mod tests {
             let mut ahead = Ahead::of(&source.names, &AskedInAll::default());
             fs::rename(source.path.join("002"), source.path.join("elsewhere")).unwrap();
             assert!(source.take(&mut ahead, &errands, "000").is_none());
-            source.help(&helpers).state.change(|state| {
-                let State::Done(Some(seen)) = state else { panic!("it was looked at") };
-                seen.grow_older(Duration::from_secs(3));
-                false
-            });
+            source.help(&helpers).grow_older(Duration::from_secs(3));
             source.help(&helpers);
             fs::rename(source.path.join("elsewhere"), source.path.join("002")).unwrap();
             assert!(source.take(&mut ahead, &errands, "001").is_none());

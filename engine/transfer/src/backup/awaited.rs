@@ -1,6 +1,7 @@
 //! Something that one thread waits for and others work out.
 
-use super::shared::{Shared, lock};
+use super::shared::Shared;
+use crate::mutex::lock;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 

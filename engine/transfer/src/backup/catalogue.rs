@@ -14,8 +14,8 @@ pub(super) mod records;
 
 use super::BackupRequest;
 use super::node::OwnerNames;
-use super::shared::lock;
 use crate::cache::failed;
+use crate::mutex::lock;
 use crate::repository::random;
 use crate::{Repository, Result};
 use engine_repository::{FileKind, Hasher, Id};

@@ -7,8 +7,9 @@
 //! one that lost its journal, or began on another disk, starts where the checkpoint was made. When
 //! a snapshot is complete, the checkpoints before it go.
 
-use super::shared::{Shared, lock};
+use super::shared::Shared;
 use super::{BackupRequest, save_snapshot};
+use crate::mutex::lock;
 use crate::{Repository, Result};
 use engine_repository::{FileKind, Id, Snapshot};
 use engine_storage::{Name, StorageError};

@@ -3,8 +3,8 @@
 //! The helpers are threads that take one errand after the other, in the order they were given. None
 //! of them waits for the walk or for what another was given.
 
-use super::ahead::NextFolder;
 use super::look::Looker;
+use super::next_folder::NextFolder;
 use super::small_files::{Batch, Reader};
 use crossbeam_channel::Receiver;
 use std::sync::Arc;

@@ -21,8 +21,8 @@ pub(super) use records::{FileIdentity, in_walk_order};
 
 use super::lazy_index::LazyIndex;
 use super::pack::{Waiting, write_index};
-use super::shared::lock;
 use crate::index::Index;
+use crate::mutex::lock;
 use crate::patience::lock_alone;
 use crate::{BackupRequest, Repository, Result};
 use engine_repository::index::INDEX_BLOBS_MAX;

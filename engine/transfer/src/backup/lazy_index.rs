@@ -1,7 +1,7 @@
 //! The index, read when it is asked for the first time: a run that changes nothing never asks.
 
-use super::shared::lock;
 use crate::index::Index;
+use crate::mutex::lock;
 use crate::{Cancel, Repository, Result, TransferError};
 use std::sync::{Mutex, OnceLock};
 

@@ -2,7 +2,8 @@
 
 use super::catalogue::Walked;
 use super::select::{Branch, Patterns};
-use super::shared::{Shared, lock};
+use super::shared::Shared;
+use crate::mutex::lock;
 use crate::posix::{Folder, Kind, joined};
 use crate::{Event, Progress};
 use std::io;

@@ -7,12 +7,13 @@ use super::lazy_index::LazyIndex;
 use crate::budget::Budget;
 use crate::index::Index;
 use crate::locks::HeldLock;
+use crate::mutex::lock;
 use crate::{Cancel, Repository, Result, TransferError};
 use engine_repository::chunker::CHUNK_BYTES_MAX;
 use engine_repository::{BlobKind, Id, PackedBlob};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What the threads of one backup share.
 pub(super) struct Shared<'a> {
@@ -266,10 +267,6 @@ impl Buffers {
         idle.bytes += bytes;
         idle.buffers.push(buffer);
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A repository to try parts of a backup with.

@@ -21,9 +21,10 @@ use super::progress::Meter;
 use super::read::{FileReader, ReadEnd};
 use super::reuse::{Around, Reuse};
 use super::select::Branch;
-use super::shared::{Shared, lock};
+use super::shared::Shared;
 use super::small_files::{Batch, SmallFile, became_another, is_small};
 use crate::TransferError;
+use crate::mutex::lock;
 use crate::names::{Cursor, Names};
 use crate::posix::{Folder, Kind, Stat, c_name, joined};
 use crossbeam_channel::Sender;
@@ -273,7 +274,8 @@ impl Walker<'_> {
         path: &Path,
     ) -> Result<io::Result<Seen>, End> {
         let around = path.parent().unwrap_or(path);
-        let seen = ahead.take(&self.errands, self.shared, (parent, around), name)?;
+        let seen = ahead.take(&self.errands, self.shared, (parent, around), name);
+        let seen = seen.ok_or(End::Stopped)?;
         Ok(seen.map_or_else(|| self.looker.see(parent, name, path), Ok))
     }
 

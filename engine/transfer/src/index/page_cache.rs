@@ -1,6 +1,7 @@
 //! The pages that were asked for last, so that neighbours and what is asked for often cost no read.
 
 use super::pages::{self, PAGE_BYTES, Page, Salt};
+use crate::mutex::lock;
 use std::fs::File;
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -35,7 +36,7 @@ impl PageCache {
         used: impl FnOnce(&Page) -> T,
     ) -> io::Result<T> {
         let set = &self.sets[(number ^ u32::from(salt.0[0])) as usize % self.sets.len()];
-        let lock = || set.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || lock(set);
         let is_it = |held: &Held| held.salt == salt && held.number == number;
         let mut pages = lock();
         if let Some(at) = pages.iter().position(is_it) {

@@ -18,6 +18,7 @@ use super::pieces::Piece;
 use super::place::{Place, make_file, open_to_change};
 use super::shared::Shared;
 use super::{ItemAction, zeros};
+use crate::mutex::lock;
 use crate::posix::{self, Folder, Kind, Stat, c_name};
 use engine_repository::tree::unix_mode_of_go;
 use engine_repository::{Id, Node};
@@ -30,7 +31,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Where a hole may be, the file system is asked for it from this size on.
 const ASKED_BYTES_MIN: u32 = 64 << 10;
@@ -186,7 +187,7 @@ impl<'a> RestoredFile<'a> {
         if !is_there {
             self.differs();
         } else if self.old().is_some_and(|old| !old.is_mendable) {
-            let mut right = self.progress.right.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut right = lock(&self.progress.right);
             right.push((piece.id(), piece.offset, piece.length()));
         }
         is_there
@@ -278,7 +279,7 @@ impl<'a> RestoredFile<'a> {
         let Some(old) = self.old().filter(|old| !Arc::ptr_eq(&old.file, &output.file)) else {
             return Ok(0);
         };
-        let right = self.progress.right.lock().unwrap_or_else(PoisonError::into_inner);
+        let right = lock(&self.progress.right);
         let mut bytes = Vec::new();
         for (id, offset, length) in right.iter() {
             bytes.resize(*length as usize, 0);

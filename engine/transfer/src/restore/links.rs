@@ -7,6 +7,7 @@ use super::ItemAction;
 use super::place::{Place, unlink};
 use super::remove;
 use super::shared::Shared;
+use crate::mutex::lock;
 use crate::posix::Folder;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};
@@ -14,7 +15,7 @@ use nix::unistd::linkat;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// One file with several names.
 #[derive(Default)]
@@ -73,7 +74,7 @@ impl<'a> Group<'a> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<'a>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

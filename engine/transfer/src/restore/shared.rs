@@ -5,6 +5,7 @@ use super::{ItemAction, Overwrite, RestoreOutcome, RestoreProblem};
 use crate::errors::sentence;
 use crate::index::Index;
 use crate::locks::HeldLock;
+use crate::mutex::lock;
 use crate::{Cancel, Event, Progress, Repository, Result, TransferError};
 use engine_repository::Id;
 use engine_storage::StorageError;
@@ -13,8 +14,8 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Only the first problems are kept; all are counted and told as events.
@@ -97,7 +98,7 @@ impl<'a> Shared<'a> {
 
     /// Ends the restore with this error, unless it is ending with another already.
     pub(super) fn fail(&self, error: TransferError) {
-        locked(&self.failure).get_or_insert(error);
+        lock(&self.failure).get_or_insert(error);
         self.has_failed.store(true, Ordering::SeqCst);
     }
 
@@ -107,7 +108,7 @@ impl<'a> Shared<'a> {
 
     /// The verdict, once all threads have ended.
     pub(super) fn verdict(&self) -> Result<()> {
-        match locked(&self.failure).take() {
+        match lock(&self.failure).take() {
             Some(error) => Err(error),
             None if self.cancel.is_cancelled() => Err(TransferError::Cancelled),
             None => self.lock.must_be_held(),
@@ -116,18 +117,18 @@ impl<'a> Shared<'a> {
 
     /// What was done. Nothing is known of it afterwards.
     pub(super) fn take_outcome(&self) -> RestoreOutcome {
-        self.tell(&mut locked(&self.account));
-        std::mem::take(&mut locked(&self.account).outcome)
+        self.tell(&mut lock(&self.account));
+        std::mem::take(&mut lock(&self.account).outcome)
     }
 
     /// Counts something.
     pub(super) fn count(&self, add: impl FnOnce(&mut RestoreOutcome)) {
-        add(&mut locked(&self.account).outcome);
+        add(&mut lock(&self.account).outcome);
     }
 
     /// Counts what is done of what the owner waits for.
     pub(super) fn progress(&self, files: u64, bytes: u64, path: Option<&Path>) {
-        let mut account = locked(&self.account);
+        let mut account = lock(&self.account);
         account.progress.files_done += files;
         account.progress.bytes_done += bytes;
         if account.told.elapsed() >= INTERVAL {
@@ -140,13 +141,13 @@ impl<'a> Shared<'a> {
 
     /// From here on progress is that of the second walk, which compares.
     pub(super) fn begin_again(&self) {
-        let mut account = locked(&self.account);
+        let mut account = lock(&self.account);
         (account.progress.files_done, account.progress.bytes_done) = (0, 0);
     }
 
     /// Counts what there is to do.
     pub(super) fn expect(&self, files: u64, bytes: u64, is_complete: bool) {
-        let mut account = locked(&self.account);
+        let mut account = lock(&self.account);
         account.progress.files_total += files;
         account.progress.bytes_total += bytes;
         account.progress.is_total_known |= is_complete;
@@ -186,11 +187,11 @@ impl<'a> Shared<'a> {
 
     /// Remembers that what is at a path is none of the restore's business. 8 bytes each.
     pub(super) fn pass_over(&self, path: &Path) {
-        locked(&self.passed_over).insert(sum_of(path));
+        lock(&self.passed_over).insert(sum_of(path));
     }
 
     pub(super) fn was_passed_over(&self, path: &Path) -> bool {
-        let passed_over = locked(&self.passed_over);
+        let passed_over = lock(&self.passed_over);
         !passed_over.is_empty() && passed_over.contains(&sum_of(path))
     }
 
@@ -198,7 +199,7 @@ impl<'a> Shared<'a> {
     pub(super) fn problem(&self, path: &Path, reason: String) {
         let (path, told) = (path.to_owned(), reason.clone());
         (self.events)(Event::TargetProblem { path: path.clone(), reason: told });
-        let mut account = locked(&self.account);
+        let mut account = lock(&self.account);
         account.outcome.problems_total += 1;
         if account.outcome.problems.len() < PROBLEMS_KEPT_MAX {
             account.outcome.problems.push(RestoreProblem { path, reason });
@@ -259,7 +260,7 @@ impl<'a> Shared<'a> {
             return self.problem(path, reason);
         }
         self.count(|outcome| outcome.attributes_not_set += 1);
-        let mut told = locked(&self.names_told);
+        let mut told = lock(&self.names_told);
         if told.len() < NAMES_TOLD_MAX && told.insert(name.to_owned()) {
             let text = format!("{}: {reason}; nor for others", path.display());
             (self.events)(Event::Note(text));
@@ -281,11 +282,11 @@ impl<'a> Shared<'a> {
     }
 
     pub(super) fn is_zeros(&self, id: &Id) -> bool {
-        locked(&self.zeros).contains(id)
+        lock(&self.zeros).contains(id)
     }
 
     pub(super) fn remember_zeros(&self, id: Id) {
-        let mut zeros = locked(&self.zeros);
+        let mut zeros = lock(&self.zeros);
         if zeros.len() < ZEROS_MAX {
             zeros.insert(id);
         }
@@ -302,8 +303,4 @@ pub(super) fn is_the_end(error: &TransferError) -> bool {
 fn sum_of(path: &Path) -> u64 {
     let sum = Id::of(path.as_os_str().as_encoded_bytes());
     sum.as_bytes()[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
