@@ -32,7 +32,7 @@ use crate::spool::Spool;
 use crate::throttled::Pace;
 use crate::{Name, PackFile, Patience, Persistence, Rates, Result, Storage, StorageError};
 use engine_repository::{FileKind, Id};
-use line::{Line, Page};
+use line::{Line, Page, sum_of};
 use pack::S3Pack;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -196,7 +196,7 @@ impl Storage for S3 {
         if self.size(name)?.is_some() {
             return Err(StorageError::AlreadyExists { location: self.location(), name });
         }
-        let sum = pack::sum_of(bytes);
+        let sum = sum_of(bytes);
         self.line.put(name, &mut Cursor::new(bytes), bytes.len() as u64, &sum)
     }
 

@@ -36,6 +36,7 @@ pub(crate) mod select;
 mod shared;
 mod small_files;
 mod stop;
+mod unindexed;
 mod walk;
 
 use crate::browse::{Parents, parents_like, path_text};

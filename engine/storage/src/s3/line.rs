@@ -3,12 +3,15 @@
 //! A request is signed in its URL, for a quarter of an hour, with the sum of what it carries. When
 //! the service says that the bucket is in another region, that is remembered and asked again.
 
+use super::PAGE_FILES_MAX;
 use super::address::{AccessKey, S3Address};
 use super::answer::Said;
-use super::{PAGE_FILES_MAX, pack};
 use crate::http::{Asked, Http, length_of};
 use crate::{Name, Result, StorageError};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use engine_repository::{FileKind, Id};
+use md5::{Digest, Md5};
 use rusty_s3::actions::{
     CompleteMultipartUpload, CompleteMultipartUploadResponse, CreateMultipartUpload, ListObjectsV2,
 };
@@ -31,6 +34,11 @@ const PAGE_BYTES_MAX: u64 = 4 << 20;
 
 /// Ids of uploads and sums of parts are some hundred letters.
 const WORD_BYTES_MAX: usize = 4096;
+
+/// What a service compares with what arrived, as the header `Content-MD5` wants it.
+pub(super) fn sum_of(bytes: &[u8]) -> String {
+    STANDARD.encode(Md5::digest(bytes))
+}
 
 /// Connections to one service.
 pub(super) struct Line {
@@ -267,7 +275,7 @@ impl Line {
         let bucket = self.bucket()?;
         let parts = etags.iter().map(String::as_str);
         let body = CompleteMultipartUpload::new(&bucket, None, &path, id, parts).body();
-        let sum = pack::sum_of(body.as_bytes());
+        let sum = sum_of(body.as_bytes());
         let answer = self.send(
             asked,
             "POST",

@@ -11,11 +11,6 @@ use md5::{Digest, Md5};
 use std::io::{self, Read};
 use std::sync::Arc;
 
-/// What a service compares with what arrived, as the header `Content-MD5` wants it.
-pub(super) fn sum_of(bytes: &[u8]) -> String {
-    STANDARD.encode(Md5::digest(bytes))
-}
-
 /// A pack on its way.
 pub(super) struct S3Pack {
     line: Arc<Line>,

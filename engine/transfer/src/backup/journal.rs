@@ -20,7 +20,7 @@ pub(super) use parts::{Chunk, PARTS_FILE_BYTES_MIN};
 pub(super) use records::{FileIdentity, in_walk_order};
 
 use super::lazy_index::LazyIndex;
-use super::pack::{Waiting, write_index};
+use super::unindexed::{Waiting, write_index};
 use crate::index::Index;
 use crate::mutex::lock;
 use crate::patience::lock_alone;

@@ -19,18 +19,27 @@
 //!    next.
 
 use super::checkpoint::Checkpoints;
-use super::seal::Sealed;
 use super::shared::{Claim, Shared};
+use super::unindexed::{Waiting, write_index};
+use crate::Result;
+use crate::budget::Share;
 use crate::open_packs::{Filled, OpenPacks};
-use crate::repository::{nonce, unwritable};
-use crate::{Repository, Result};
 use crossbeam_channel::{Receiver, Sender};
 use engine_repository::index::INDEX_BLOBS_MAX;
-use engine_repository::{FileKind, Id, IndexWriter, PackedBlob};
+use engine_repository::{Id, SealedBlob};
 use std::time::{Duration, Instant};
 
 /// An index file is written after five minutes at the latest: no more is lost to a power cut.
 const INDEX_AGE_MAX: Duration = Duration::from_secs(300);
+
+/// A sealed blob on its way into a pack.
+pub(super) struct Sealed {
+    pub(super) blob: SealedBlob,
+    pub(super) bytes: Vec<u8>,
+    pub(super) claim: Claim,
+    /// Held until the bytes are written.
+    pub(super) _share: Share,
+}
 
 /// What the packer is given.
 pub(super) enum ToPack {
@@ -141,9 +150,6 @@ pub(super) fn store(
     }
 }
 
-/// Packs that are stored and in no index file.
-pub(super) type Waiting = Vec<(Id, Vec<PackedBlob>)>;
-
 fn store_packs(
     shared: &Shared<'_>,
     checkpoints: &Checkpoints<'_>,
@@ -180,21 +186,5 @@ fn store_packs(
 fn index_packs(shared: &Shared<'_>, waiting: &mut Waiting) -> Result<()> {
     write_index(shared.repository, waiting)?;
     shared.journal.packs_indexed();
-    Ok(())
-}
-
-/// Writes an index file for packs that are stored.
-pub(super) fn write_index(repository: &Repository, waiting: &mut Waiting) -> Result<()> {
-    if waiting.is_empty() {
-        return Ok(());
-    }
-    let bad = |cause| unwritable("an index", cause);
-    let mut writer = IndexWriter::new(repository.config().version).map_err(bad)?;
-    for (id, blobs) in waiting.iter() {
-        writer.add(id, blobs).map_err(bad)?;
-    }
-    let sealed = writer.finish(repository.key(), nonce()?).map_err(bad)?;
-    repository.save_sealed(FileKind::Index, &sealed)?;
-    waiting.clear();
     Ok(())
 }

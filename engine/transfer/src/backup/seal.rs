@@ -1,7 +1,7 @@
 //! The workers: hash, look whether the blob is new, compress, seal.
 
 use super::content::Place;
-use super::pack::ToPack;
+use super::pack::{Sealed, ToPack};
 use super::shared::{Claim, Shared};
 use crate::Result;
 use crate::budget::Share;
@@ -10,7 +10,7 @@ use crate::large;
 use crate::spool::Spool;
 use crossbeam_channel::{Receiver, Sender};
 use engine_repository::crypto::OVERHEAD_BYTES;
-use engine_repository::{BlobKind, Id, SealedBlob};
+use engine_repository::{BlobKind, Id};
 
 /// Something to be stored.
 pub(super) enum Job {
@@ -27,15 +27,6 @@ pub(super) struct ReadChunk {
     pub(super) bytes: Vec<u8>,
     pub(super) share: Share,
     pub(super) place: Place,
-}
-
-/// A sealed blob on its way into a pack.
-pub(super) struct Sealed {
-    pub(super) blob: SealedBlob,
-    pub(super) bytes: Vec<u8>,
-    pub(super) claim: Claim,
-    /// Held until the bytes are written.
-    pub(super) _share: Share,
 }
 
 /// What a worker did.
