@@ -20,6 +20,7 @@ mod checkpoint;
 mod collect;
 mod content;
 mod digest;
+mod entries;
 mod errands;
 mod journal;
 mod lazy_index;
