@@ -28,6 +28,7 @@ mod failure;
 mod history;
 mod home;
 mod job;
+mod open_files;
 mod options;
 mod output;
 mod over_console;
@@ -47,6 +48,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     allocator::set_up();
+    open_files::allow_all();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(refusal) => return output::usage(&refusal),

@@ -50,6 +50,15 @@ pub(crate) struct JsonReader<R> {
     last_key: usize,
 }
 
+impl JsonReader<io::Empty> {
+    /// A reader of JSON that is held as a whole, with no buffer beside it.
+    pub(crate) fn held(json: Vec<u8>) -> Self {
+        let (source, buffer) = (io::empty(), json.into_boxed_slice());
+        let end = buffer.len();
+        Self { source, buffer, at: 0, end, before: 0, last_key: 0 }
+    }
+}
+
 impl<R: Read> JsonReader<R> {
     pub(crate) fn new(source: R) -> Self {
         Self { source, buffer: vec![0; BUFFER_BYTES].into(), at: 0, end: 0, before: 0, last_key: 0 }

@@ -395,6 +395,7 @@ impl Run<'_> {
             meter,
             outcome: BackupOutcome::default(),
             is_unsettled: false,
+            depth: 0,
         };
         // Stopped or not: what was seen is told, and the queues end here.
         let _ = walker.walk(self.branch, &self.parents.trees());

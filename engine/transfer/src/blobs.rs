@@ -12,7 +12,7 @@ use engine_repository::json::JsonError;
 use engine_repository::tree::TreeError;
 use engine_repository::{BlobKind, BlobOpener, FileKind, Id, Node, TreeReader};
 use engine_storage::Name;
-use std::io::{Cursor, Read};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -67,8 +67,8 @@ impl<'a> Fetcher<'a> {
             .open(blob, &mut self.sealed)
             .map_err(|cause| damaged(Name::of(FileKind::Pack, location.pack), Cause::from(cause)))?
             .to_vec();
-        let held_bytes = json.len();
-        let source = Source::Held(TreeReader::new(Cursor::new(json)));
+        let held_bytes = json.len() + size_of::<TreeNodes>();
+        let source = Source::Held(TreeReader::held(json));
         Ok(TreeNodes { pack: location.pack, source, held_bytes })
     }
 }
@@ -186,7 +186,7 @@ impl TreeNodes {
 }
 
 enum Source {
-    Held(TreeReader<Cursor<Vec<u8>>>),
+    Held(TreeReader<io::Empty>),
     Streamed(Receiver<NodeResult>),
 }
 

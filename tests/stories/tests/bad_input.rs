@@ -249,3 +249,19 @@ fn an_answer_nobody_reads_to_its_end_is_no_failure_and_one_that_finds_no_room_is
         assert!(said.contains("the answer") && said.contains("No space left"), "{said}");
     }
 }
+
+#[test]
+fn a_shell_that_allows_few_open_files_keeps_no_deep_folder_from_being_saved() {
+    let home = TempHome::new();
+    fs::create_dir_all(home.source().join("d/".repeat(300))).unwrap();
+    fs::write(home.source().join("d/".repeat(300)).join("file"), "at the bottom").unwrap();
+    run(&mut home.holdfast(&["init"])).must_succeed();
+    let source = home.source().display().to_string();
+    let backup = home.holdfast(&["backup", &source]);
+    let mut narrow = Command::new("sh");
+    narrow.args(["-c", "ulimit -Sn 128; exec \"$@\"", "sh"]).arg(backup.get_program());
+    narrow.args(backup.get_args());
+    narrow.envs(backup.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    run(&mut narrow).must_succeed();
+    restic_calls_it_sound(&home);
+}

@@ -13,7 +13,7 @@ use crate::json::JsonReader;
 use crate::time::Time;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use std::io::Read;
+use std::io::{self, Read};
 
 /// What holding one attribute costs beside its bytes: counted alike on every machine.
 const ATTRIBUTE_BYTES: usize = 64;
@@ -39,11 +39,22 @@ enum State {
     Done,
 }
 
+impl TreeReader<io::Empty> {
+    /// A reader of JSON that is held as a whole: it takes no memory beside it but for one node.
+    pub fn held(json: Vec<u8>) -> Self {
+        Self::of(JsonReader::held(json))
+    }
+}
+
 impl<R: Read> TreeReader<R> {
     /// A reader of the JSON `source` gives.
     pub fn new(source: R) -> Self {
+        Self::of(JsonReader::new(source))
+    }
+
+    fn of(json: JsonReader<R>) -> Self {
         Self {
-            json: JsonReader::new(source),
+            json,
             state: State::Start,
             is_first_key: true,
             is_first_node: true,

@@ -1,5 +1,5 @@
-//! What the walk does with an entry that is no folder: a file whose content is known is passed over,
-//! a small one goes to the helpers, a large one is read here.
+//! What the walk does with an entry that is no folder: a file whose content is known is passed
+//! over, a small one goes to the helpers, a large one is read here.
 
 use super::collect::Step;
 use super::content::Content;

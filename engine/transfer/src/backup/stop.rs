@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// How long a call may take when the backup was asked to stop.
 const PATIENCE: Duration = Duration::from_millis(800);
+/// Room for a walk as deep as it goes: of an optimised program each folder takes some 7 KiB, of
+/// another some 11. It is room of the address space; memory is taken as far down as the walk comes.
+const STACK_BYTES: usize = 32 << 20;
 /// How often the caller's thread looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -70,7 +73,7 @@ pub(super) fn stoppable(
     let repository = repository.with_storage(watched);
     let (tell, told) = bounded(0);
     let (request, asked, its_pulse) = (request.clone(), cancel.clone(), pulse.clone());
-    let thread = std::thread::Builder::new().spawn(move || {
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
         let events = |event| hand_over(&tell, event);
         body(&repository, &request, &its_pulse, &events, &asked)
     });

@@ -35,6 +35,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+/// No path the system takes names a folder in more folders than these (`PATH_MAX`), so nobody could
+/// restore what is in it. The walk is one call of itself in another for each.
+pub(super) const FOLDERS_DEEP_MAX: usize = 2048;
+
 /// Why the walk ends early.
 pub(super) enum End {
     /// Because the backup does.
@@ -63,6 +67,8 @@ pub(super) struct Walker<'a> {
     pub(super) outcome: BackupOutcome,
     /// Something of the entry the walk is at did not come out as it is: the next run looks again.
     pub(super) is_unsettled: bool,
+    /// In so many folders is the walk.
+    pub(super) depth: usize,
 }
 
 /// A folder whose entries are looked at one by one.
@@ -278,6 +284,22 @@ impl Walker<'_> {
 
     /// A folder; `around` is the one it is in.
     pub(super) fn folder(
+        &mut self,
+        seen: io::Result<Seen>,
+        name: &CStr,
+        path: &Path,
+        around: Around<'_>,
+    ) -> Walked {
+        let too_deep =
+            || io::Error::other(format!("it is in more than {FOLDERS_DEEP_MAX} folders"));
+        let seen = if self.depth < FOLDERS_DEEP_MAX { seen } else { Err(too_deep()) };
+        self.depth += 1;
+        let walked = self.folder_seen(seen, name, path, around);
+        self.depth -= 1;
+        walked
+    }
+
+    fn folder_seen(
         &mut self,
         seen: io::Result<Seen>,
         name: &CStr,

@@ -4,7 +4,7 @@ use super::pages::{self, PAGE_BYTES, Page, Salt};
 use crate::mutex::lock;
 use std::fs::File;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// A page can be held in one of so many places.
 const WAYS: usize = 4;
@@ -67,9 +67,7 @@ impl PageCache {
     /// Bytes of pages held.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn held_bytes(&self) -> usize {
-        let held =
-            |set: &Mutex<Vec<Held>>| set.lock().unwrap_or_else(PoisonError::into_inner).len();
-        self.sets.iter().map(held).sum::<usize>() * PAGE_BYTES
+        self.sets.iter().map(|set| lock(set).len()).sum::<usize>() * PAGE_BYTES
     }
 }
 
