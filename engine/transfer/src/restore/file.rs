@@ -1,12 +1,13 @@
 //! One file of the snapshot, from the first piece of it to its name.
 //!
-//! Where nothing is there yet, or what is there is one piece, the file is written beside it under a
-//! name of its own and takes its place when it is whole. A larger file that is there is mended
-//! where it lies, because there may be no room for a second one: before the first byte of it is
-//! changed, it is renamed, and that is made durable; when it is whole, and durable, it gets its
-//! name back. So whatever has the file's name is the whole old one or the whole new one. A file
-//! that has other names as well, or that we may not write to, is not mended: what is right in it is
-//! copied.
+//! A file is written beside what is there, under a name of its own, and takes its place when it
+//! is whole; what is right in the old one is copied. Only a file of [`MENDED_BYTES_MIN`] or more
+//! that is there is mended where it lies, because there may be no room for a second one: before
+//! the first byte of it is changed, it is renamed, and that is made durable; when it is whole, and
+//! durable, it gets its name back. So whatever has the file's name is the whole old one or the
+//! whole new one; but where the repository turns out to lack a piece, the old one is gone from a
+//! file that was mended, and from no other. A file that has other names as well, of which the
+//! index lacks a piece, or that we may not write to, is never mended.
 //!
 //! What an earlier restore left is taken up again, and like everything that was there it is
 //! believed only where its bytes have the sums the snapshot names.
@@ -35,6 +36,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 /// Where a hole may be, the file system is asked for it from this size on.
 const ASKED_BYTES_MIN: u32 = 64 << 10;
+
+/// For a second file that is smaller, in bytes, there is room on any disk worth restoring to.
+pub(super) const MENDED_BYTES_MIN: u64 = 16 << 20;
 
 /// What is to become of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use super::attributes;
 use super::chosen::Chosen;
-use super::file::{Aim, Base, Progress, RestoredFile};
+use super::file::{Aim, Base, MENDED_BYTES_MIN, Progress, RestoredFile};
 use super::links::{self, Answer, Group, Name};
 use super::pieces::{Gatherer, Piece};
 use super::place::{Place, unlink};
@@ -363,7 +363,8 @@ impl<'a> Visitor<'a> {
         let mut base = match wanted.found.filter(|found| found.kind == Kind::File) {
             // A file with other names, too, is not mended: they may belong to somebody else.
             Some(stat) => {
-                let is_mendable = !is_small && stat.links == 1 && self.is_all_known(&node);
+                let is_large = !is_small && node.size >= MENDED_BYTES_MIN;
+                let is_mendable = is_large && stat.links == 1 && self.is_all_known(&node);
                 Base::Found { stat, is_mendable }
             }
             None => Base::Nothing,
