@@ -34,7 +34,15 @@ pub struct Original {
     pub(crate) blobs: Vec<Blob>,
     pub(crate) snapshots: Vec<Vec<u8>>,
     files: Vec<(String, Vec<u8>)>,
-    has_empty_blobs: bool,
+    oddity: Oddity,
+}
+
+/// What no program writes today, or only by bad luck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Oddity {
+    Nothing,
+    EmptyBlobs,
+    OneInode,
 }
 
 /// How many files came back, and how.
@@ -54,7 +62,7 @@ impl Original {
     /// # Panics
     /// Never: nothing here comes from outside.
     pub fn new(uid: u32, gid: u32) -> Self {
-        Self::made(uid, gid, false)
+        Self::made(uid, gid, Oddity::Nothing)
     }
 
     /// The same by a program that ends every file with a blob of no bytes, so that an empty file
@@ -63,10 +71,19 @@ impl Original {
     /// # Panics
     /// Never: nothing here comes from outside.
     pub fn with_empty_blobs(uid: u32, gid: u32) -> Self {
-        Self::made(uid, gid, true)
+        Self::made(uid, gid, Oddity::EmptyBlobs)
     }
 
-    fn made(uid: u32, gid: u32, has_empty_blobs: bool) -> Self {
+    /// The same, but every file says that it has a second name, and all that they are one inode:
+    /// as if each had been removed while the backup ran, and its inode given to the next.
+    ///
+    /// # Panics
+    /// Never: nothing here comes from outside.
+    pub fn with_one_inode(uid: u32, gid: u32) -> Self {
+        Self::made(uid, gid, Oddity::OneInode)
+    }
+
+    fn made(uid: u32, gid: u32, oddity: Oddity) -> Self {
         let mut secret = [0; 64];
         secret.iter_mut().zip(1..).for_each(|(byte, number)| *byte = number);
         let key = MasterKey::from_bytes(&secret).expect("no part of it is zero");
@@ -85,7 +102,7 @@ impl Original {
             }),
             blobs: Vec::new(),
             snapshots: Vec::new(),
-            has_empty_blobs,
+            oddity,
             files: (0..8).map(|number| (format!("file{number}"), content(number))).collect(),
         };
         original.snapshot(6, MOMENT, None, (uid, gid));
@@ -128,11 +145,16 @@ impl Original {
                 0 => String::new(),
                 bytes => format!(r#""size":{bytes},"#),
             };
-            let empty = Some(Vec::new()).filter(|_| self.has_empty_blobs);
+            let empty = Some(Vec::new()).filter(|_| self.oddity == Oddity::EmptyBlobs);
             let pieces = Some(content).filter(|content| !content.is_empty()).into_iter();
             let ids = pieces.chain(empty).map(|piece| format!("\"{}\"", self.blob(false, piece)));
             let ids = ids.collect::<Vec<_>>().join(",");
-            nodes.push(format!(r#"{{{attributes},{size}"links":1,"content":[{ids}]}}"#));
+            let (inode, links) = match self.oddity {
+                Oddity::OneInode => (r#""inode":7,"device_id":1,"#, 2),
+                _ => ("", 1),
+            };
+            let links = format!(r#"{inode}{size}"links":{links}"#);
+            nodes.push(format!(r#"{{{attributes},{links},"content":[{ids}]}}"#));
         }
         let tree = self.blob(true, tree_of(&nodes));
         let folder = attributes(SOURCE, (1 << 31) | 0o755);

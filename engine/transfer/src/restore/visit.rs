@@ -14,7 +14,7 @@ use crate::TransferError;
 use crate::blobs::{Fetcher, TreeNodes, find};
 use crate::posix::{Folder, Kind, Stat, c_name};
 use engine_repository::tree::unix_mode_of_go;
-use engine_repository::{BlobKind, Id, Node, NodeKind};
+use engine_repository::{BlobKind, Hasher, Id, Node, NodeKind};
 use nix::fcntl::renameat;
 use nix::sys::stat::{Mode, SFlag, mknodat};
 use nix::unistd::{mkfifoat, symlinkat};
@@ -34,9 +34,14 @@ pub(super) struct Visitor<'a> {
     pub(super) pieces: Gatherer<'a>,
     pub(super) target: Arc<Place<'a>>,
     pub(super) aim: Aim,
-    /// Files with several names, by device and inode, until all their names were seen.
-    pub(super) groups: HashMap<(u64, u64), Seen<'a>>,
+    /// Files with several names, until all their names were seen.
+    pub(super) groups: HashMap<Same, Seen<'a>>,
 }
+
+/// What names of one file have in common: device, inode and the sum of the content. An inode may
+/// have been given to another file while the backup ran; so nobody's content is taken for
+/// another's.
+pub(super) type Same = (u64, u64, Id);
 
 /// A file with several names, of which the first was seen.
 pub(super) struct Seen<'a> {
@@ -280,7 +285,7 @@ impl<'a> Visitor<'a> {
         if node.links < 2 || node.inode == 0 {
             return (None, None);
         }
-        match self.groups.entry((node.device_id, node.inode)) {
+        match self.groups.entry((node.device_id, node.inode, sum_of_content(node))) {
             Entry::Vacant(free) => {
                 let (group, left) = (Arc::<Group<'a>>::default(), node.links - 1);
                 free.insert(Seen { first: path.to_owned(), group: group.clone(), left });
@@ -542,6 +547,17 @@ impl<'a> Visitor<'a> {
         make_other(folder, &name, node)?;
         Ok(renameat(folder, name.as_c_str(), folder, wanted.name)?)
     }
+}
+
+/// The same for no two nodes of which one's content would be wrong for the other.
+fn sum_of_content(node: &Node) -> Id {
+    let mut hasher = Hasher::new();
+    hasher.update(format!("{:?} {} ", node.kind, node.device).as_bytes());
+    hasher.update(&node.link_target);
+    for id in node.content.iter().flatten() {
+        hasher.update(id.as_bytes());
+    }
+    hasher.finish()
 }
 
 /// Whether size and time are those of the snapshot.
