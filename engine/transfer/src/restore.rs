@@ -13,19 +13,26 @@
 //! the target is ever followed through a link, and whatever is written was found to have the sum it
 //! is named by; a write that fails or is short is a problem told.
 //!
+//! Where the target's file system takes less than a snapshot has, as on a stick, what can be is
+//! restored: under other names ([`naming`]), without owners, with copies for links ([`abilities`]).
+//!
 //! What is written is left to the system to bring to the disk, as `cp` does, but for files that are
 //! mended where they lie. So after a power cut in the minute after a restore, restore again: what
 //! is right is only read. `--verify` adds that everything is read once more at the end.
 
+mod abilities;
 mod attributes;
 mod chosen;
+mod copies;
 mod file;
 mod incomplete;
 mod links;
+mod naming;
 mod pieces;
 mod place;
 mod remove;
 mod shared;
+mod special;
 mod visit;
 mod work;
 mod zeros;
@@ -35,6 +42,7 @@ use crate::index::Index;
 use crate::locks::HeldLock;
 use crate::posix::Folder;
 use crate::{Cancel, Event, Repository, Result, SnapshotInfo, TransferError};
+use abilities::Abilities;
 use chosen::Chosen;
 use crossbeam_channel::bounded;
 use engine_repository::chunker::CHUNK_BYTES_MAX;
@@ -145,7 +153,9 @@ pub struct RestoreOutcome {
     pub bytes_fetched: u64,
     /// Files read again and found right.
     pub files_verified: u64,
-    /// Things whose owner could not be set because this is not root.
+    /// Second names of files that became copies, as the file system has no hard links.
+    pub links_copied: u64,
+    /// Things whose owner could not be set because this is not root, or the file system has none.
     pub owners_not_set: u64,
     /// Extended attributes that the file system has not, or that only root may set.
     pub attributes_not_set: u64,
@@ -187,7 +197,12 @@ pub fn restore(
     let incomplete = Incomplete::new(repository.id(), snapshot.id);
     let lock = HeldLock::acquire(repository, false)?;
     let index = Index::load_or_stop(repository, cancel)?;
-    let shared = Shared::new(repository, &index, (how, incomplete), &lock, events, cancel);
+    let abilities = match (request.dry_run, Folder::at(&target)) {
+        (false, Ok(folder)) => Abilities::of(&folder, &incomplete),
+        _ => Abilities::ALL,
+    };
+    let how = (how, incomplete, abilities);
+    let shared = Shared::new(repository, &index, how, &lock, events, cancel);
     let run = Run { shared: &shared, includes: &includes, target: &target, snapshot };
     if request.dry_run {
         run.walk(Aim::Tell)?;

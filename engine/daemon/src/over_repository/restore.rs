@@ -90,6 +90,7 @@ fn show(world: &World, outcome: &RestoreOutcome, request: &RestoreRequest) {
             "bytes_written": outcome.bytes_written,
             "bytes_fetched": outcome.bytes_fetched,
             "files_verified": outcome.files_verified,
+            "links_copied": outcome.links_copied,
             "owners_not_set": outcome.owners_not_set,
             "attributes_not_set": outcome.attributes_not_set,
             "problems": outcome.problems_total,
@@ -126,9 +127,15 @@ fn show_to_people(outcome: &RestoreOutcome, request: &RestoreRequest) {
     if request.verify {
         output::line(&format!("verified     {} files", outcome.files_verified));
     }
+    if outcome.links_copied > 0 {
+        output::line(&format!(
+            "hard links   {} became copies: the file system cannot have them",
+            outcome.links_copied
+        ));
+    }
     if outcome.owners_not_set > 0 {
         output::line(&format!(
-            "owners       {} not set: only root may give files to others",
+            "owners       {} not set: only root may give files to others, where files have owners",
             outcome.owners_not_set
         ));
     }

@@ -63,13 +63,33 @@ pub(super) fn set_of_open(
         shared.attribute_set(path, name, file.set_xattr(name, &attribute.value));
     }
     if !is_mode_sure || found.mode & MODE_BITS != unix_mode_of_go(node.mode) & MODE_BITS {
-        shared.noted(path, "set the mode", fchmod(file, mode(node)).map_err(io::Error::from));
+        shared.mode_set(path, fchmod(file, mode(node)).map_err(io::Error::from));
     }
     if had == Had::None || found.mtime != (node.mtime.seconds, node.mtime.nanoseconds) {
         let (atime, mtime) = (stamp(&node.atime), stamp(&node.mtime));
         let set = futimens(file, &atime, &mtime).map_err(io::Error::from);
         shared.noted(path, "set the times", set);
     }
+}
+
+/// Gives a new file what another has, which is known to be right as far as it can be.
+pub(super) fn copy(shared: &Shared<'_>, (from, has): (&File, &Stat), to: &File, path: &Path) {
+    let owned = Stat::of_open(to.as_fd());
+    if owned.is_ok_and(|owned| (owned.uid, owned.gid) != (has.uid, has.gid)) {
+        let changed = fchown(to, Some(Uid::from_raw(has.uid)), Some(Gid::from_raw(has.gid)));
+        shared.owner_set(path, changed.map_err(io::Error::from));
+    }
+    for name in from.list_xattr().into_iter().flatten() {
+        if let Ok(Some(value)) = from.get_xattr(&name) {
+            shared.attribute_set(path, &name, to.set_xattr(&name, &value));
+        }
+    }
+    let set = fchmod(to, Mode::from_bits_truncate(has.mode & MODE_BITS));
+    shared.mode_set(path, set.map_err(io::Error::from));
+    let (seconds, nanoseconds) = has.mtime;
+    let mtime = stamp(&Time { seconds, nanoseconds, offset_seconds: 0 });
+    let set = futimens(to, &mtime, &mtime).map_err(io::Error::from);
+    shared.noted(path, "set the times", set);
 }
 
 /// Removes attributes that the node has not. Says whether there were some. What the system itself
@@ -114,7 +134,7 @@ pub(super) fn set_by_name(
             shared.attribute_set(path, name, xattr::set(&at, name, &attribute.value));
         }
         let set = fchmodat(folder, name, mode(node), FchmodatFlags::FollowSymlink);
-        shared.noted(path, "set the mode", set.map_err(io::Error::from));
+        shared.mode_set(path, set.map_err(io::Error::from));
     }
     let is_timed = |found: &Stat| found.mtime == (node.mtime.seconds, node.mtime.nanoseconds);
     if !found.as_ref().is_some_and(is_timed) {

@@ -397,8 +397,16 @@ impl<'a> RestoredFile<'a> {
             false => name_of_torso(&self.node.name),
         };
         let (Some(folder), Some(name)) = (self.place.folder(), name) else { return false };
-        let named = renameat(folder, output.name.as_c_str(), folder, name.as_c_str());
-        self.shared.noted(&self.path, "give the file its name", named.map_err(Into::into)).is_some()
+        // On such drives different names may be one in more ways than we know of.
+        let is_taken = !self.shared.abilities.tells_case
+            && self.base == Base::Nothing
+            && folder.stat(&name).is_ok();
+        let named = match is_taken {
+            true => Err(io::Error::other("something else has it meanwhile")),
+            false => renameat(folder, output.name.as_c_str(), folder, name.as_c_str())
+                .map_err(io::Error::from),
+        };
+        self.shared.noted(&self.path, "give the file its name", named).is_some()
     }
 
     /// Its other names follow, if it is whole.

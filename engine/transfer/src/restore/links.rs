@@ -1,12 +1,14 @@
 //! Files with several names: the first name is written, the others follow when it is whole.
 //!
+//! Where a file can have no second name, the others become copies ([`super::copies`]).
+//!
 //! So no name of such a file is there before its content is. What waits for a file holds its folder
 //! open; the walk is never far ahead of what is being written, so these are few.
 
-use super::ItemAction;
 use super::place::{Place, unlink};
 use super::remove;
 use super::shared::Shared;
+use super::{ItemAction, copies};
 use crate::mutex::lock;
 use crate::posix::Folder;
 use nix::errno::Errno;
@@ -82,8 +84,17 @@ impl<'a> Group<'a> {
 pub(super) fn link(shared: &Shared<'_>, first: io::Result<(&Folder, &CStr)>, name: &Name<'_>) {
     let linked = first.and_then(|first| {
         let not_there = || io::Error::from(io::ErrorKind::NotFound);
-        let folder = name.place.folder().ok_or_else(not_there)?;
-        make_link(shared, first, (folder, &name.name), name)
+        let to = (name.place.folder().ok_or_else(not_there)?, &*name.name);
+        match make_link(shared, first, to, name) {
+            Err(cause) if copies::help_against(&cause) => {
+                let copied = copies::copy(shared, first, to, &name.path);
+                if copied.is_ok() {
+                    shared.count(|outcome| outcome.links_copied += 1);
+                }
+                copied
+            }
+            linked => linked,
+        }
     });
     match shared.noted(&name.path, "make the hard link", linked) {
         Some(true) => shared.done(ItemAction::Restored, &name.path),

@@ -1,5 +1,6 @@
 //! What the threads of one restore share: the account of what was done and what was not.
 
+use super::abilities::Abilities;
 use super::incomplete::Incomplete;
 use super::{ItemAction, Overwrite, RestoreOutcome, RestoreProblem};
 use crate::errors::sentence;
@@ -43,6 +44,7 @@ pub(super) struct Shared<'a> {
     pub(super) index: &'a Index,
     pub(super) how: How,
     pub(super) incomplete: Incomplete,
+    pub(super) abilities: Abilities,
     events: &'a (dyn Fn(Event) + Sync),
     cancel: &'a Cancel,
     lock: &'a HeldLock,
@@ -68,7 +70,7 @@ impl<'a> Shared<'a> {
     pub(super) fn new(
         repository: &'a Repository,
         index: &'a Index,
-        (how, incomplete): (How, Incomplete),
+        (how, incomplete, abilities): (How, Incomplete, Abilities),
         lock: &'a HeldLock,
         events: &'a (dyn Fn(Event) + Sync),
         cancel: &'a Cancel,
@@ -83,6 +85,7 @@ impl<'a> Shared<'a> {
             index,
             how,
             incomplete,
+            abilities,
             events,
             cancel,
             lock,
@@ -187,12 +190,13 @@ impl<'a> Shared<'a> {
 
     /// Remembers that what is at a path is none of the restore's business. 8 bytes each.
     pub(super) fn pass_over(&self, path: &Path) {
-        lock(&self.passed_over).insert(sum_of(path));
+        lock(&self.passed_over).insert(sum_of(path.as_os_str().as_encoded_bytes()));
     }
 
     pub(super) fn was_passed_over(&self, path: &Path) -> bool {
         let passed_over = lock(&self.passed_over);
-        !passed_over.is_empty() && passed_over.contains(&sum_of(path))
+        !passed_over.is_empty()
+            && passed_over.contains(&sum_of(path.as_os_str().as_encoded_bytes()))
     }
 
     /// Something could not be restored as it was.
@@ -228,7 +232,7 @@ impl<'a> Shared<'a> {
                 | Errno::ENODEV
                 | Errno::ESTALE,
             ) => self.fail(TransferError::Target { action, path: path.into(), cause }),
-            Some(Errno::EPERM) if self.is_root => {
+            Some(Errno::EPERM) if self.is_root && self.abilities.has_owners => {
                 let reason = format!("could not {action}: {cause}; is it marked immutable?");
                 self.problem(path, reason);
             }
@@ -236,12 +240,28 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Owners can only be set by root, as everybody knows: others get a number, not a list.
+    /// Owners can only be set by root, as everybody knows, and not on a stick: whoever restores
+    /// gets a number then, not a list.
     pub(super) fn owner_set(&self, path: &Path, set: io::Result<()>) {
         match set {
-            Err(_) if !self.is_root => self.count(|outcome| outcome.owners_not_set += 1),
+            Err(_) if !self.is_root || !self.abilities.has_owners => {
+                self.count(|outcome| outcome.owners_not_set += 1);
+            }
             set => {
                 self.noted(path, "set the owner", set);
+            }
+        }
+    }
+
+    /// Where the file system does not have all modes, those it refused are counted, and told once.
+    pub(super) fn mode_set(&self, path: &Path, set: io::Result<()>) {
+        match set {
+            Err(cause) if !self.abilities.has_modes => {
+                let reason = format!("could not set the mode: {cause}");
+                self.refused(path, OsStr::new("mode"), &reason);
+            }
+            set => {
+                self.noted(path, "set the mode", set);
             }
         }
     }
@@ -259,6 +279,10 @@ impl<'a> Shared<'a> {
         if !is_refused {
             return self.problem(path, reason);
         }
+        self.refused(path, name, &reason);
+    }
+
+    fn refused(&self, path: &Path, name: &OsStr, reason: &str) {
         self.count(|outcome| outcome.attributes_not_set += 1);
         let mut told = lock(&self.names_told);
         if told.len() < NAMES_TOLD_MAX && told.insert(name.to_owned()) {
@@ -299,8 +323,8 @@ pub(super) fn is_the_end(error: &TransferError) -> bool {
     matches!(error, TransferError::Storage(Gone { .. } | Unreachable { .. }))
 }
 
-/// A sum that names a path well enough.
-fn sum_of(path: &Path) -> u64 {
-    let sum = Id::of(path.as_os_str().as_encoded_bytes());
+/// A sum that stands for a name or a path well enough.
+pub(super) fn sum_of(name: &[u8]) -> u64 {
+    let sum = Id::of(name);
     sum.as_bytes()[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }

@@ -5,19 +5,17 @@ use super::attributes;
 use super::chosen::Chosen;
 use super::file::{Aim, Base, MENDED_BYTES_MIN, Progress, RestoredFile};
 use super::links::{self, Answer, Group, Name};
+use super::naming::Naming;
 use super::pieces::{Gatherer, Piece};
 use super::place::{Place, unlink};
 use super::remove::{Before, clear_folder, remove_unexpected};
 use super::shared::Shared;
-use super::{ItemAction, Overwrite};
+use super::{ItemAction, Overwrite, special};
 use crate::TransferError;
 use crate::blobs::{Fetcher, TreeNodes, find};
 use crate::posix::{Folder, Kind, Stat, c_name};
-use engine_repository::tree::unix_mode_of_go;
 use engine_repository::{BlobKind, Hasher, Id, Node, NodeKind};
 use nix::fcntl::renameat;
-use nix::sys::stat::{Mode, SFlag, mknodat};
-use nix::unistd::{mkfifoat, symlinkat};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{CStr, OsStr};
@@ -63,6 +61,7 @@ struct Visit<'a> {
     place: Arc<Place<'a>>,
     /// Whether a pattern fits it or one above.
     is_included: bool,
+    naming: Naming,
     /// What was in it, when what the snapshot has not is to be removed.
     before: Option<Before>,
 }
@@ -100,14 +99,15 @@ impl<'a> Visitor<'a> {
                     continue;
                 }
             };
+            let path = visit.path.join(OsStr::from_bytes(&node.name));
+            let is_included = visit.is_included || self.includes.fit(&path);
+            let node = named(self.shared, visit, node, is_included && self.aim == Aim::Write);
             let expected = visit.before.as_mut().map(|before| before.expect(&node.name));
             if let Some(Err(cause)) = expected {
                 // Nothing of what is there may be removed then.
                 visit.before = None;
                 self.shared.noted::<()>(visit.place.path(), "read the folder", Err(cause));
             }
-            let path = visit.path.join(OsStr::from_bytes(&node.name));
-            let is_included = visit.is_included || self.includes.fit(&path);
             let place = visit.place.clone();
             if node.kind == NodeKind::Directory {
                 if !is_included && !self.includes.may_be_below(&path) {
@@ -166,7 +166,10 @@ impl<'a> Visitor<'a> {
             self.adopt_leftovers(&place, &tree);
         }
         match self.fetcher.tree(&tree) {
-            Ok(nodes) => Some(Visit { nodes, path, place, is_included, before }),
+            Ok(nodes) => {
+                let naming = self.naming(&tree);
+                Some(Visit { nodes, path, place, is_included, naming, before })
+            }
             Err(error) => {
                 match path.parent() {
                     Some(_) => self.shared.damage(place.path(), error),
@@ -176,6 +179,13 @@ impl<'a> Visitor<'a> {
                 None
             }
         }
+    }
+
+    fn naming(&mut self, tree: &Id) -> Naming {
+        Naming::of(self.shared.abilities, || {
+            let nodes = self.fetcher.tree(tree).ok()?;
+            Some(nodes.map_while(Result::ok).map(|node| node.name))
+        })
     }
 
     /// What a restore of another snapshot left of a file of this folder is this one's to go on
@@ -208,8 +218,9 @@ impl<'a> Visitor<'a> {
         let Some(before) = &visit.before else { return };
         let Some(folder) = visit.place.existing() else { return };
         let wanted = |name: &CStr| {
-            let name = OsStr::from_bytes(name.to_bytes());
-            visit.is_included || self.includes.fit(&visit.path.join(name))
+            let path = visit.path.join(OsStr::from_bytes(name.to_bytes()));
+            (visit.is_included || self.includes.fit(&path))
+                && !visit.naming.may_be_known(name.to_bytes())
         };
         remove_unexpected(self.shared, &folder, visit.place.path(), before, &wanted);
     }
@@ -243,7 +254,7 @@ impl<'a> Visitor<'a> {
             (_, Some(group), Some(first)) => self.another_name(wanted, &node, &group, &first),
             (NodeKind::File, group, _) => self.file(wanted, node, group),
             (_, group, _) => {
-                self.other(&wanted, &node, group);
+                self.special(&wanted, &node, group);
                 Ok(())
             }
         }
@@ -449,7 +460,9 @@ impl<'a> Visitor<'a> {
 
     fn entry_again(&mut self, wanted: Wanted<'_, 'a>, node: Node) -> Result<(), Stopped> {
         let (_, first) = self.group(&node, &wanted.path);
-        let is_wanted = node.kind == NodeKind::File && first.is_none();
+        // Another name of a file is the file, unless it had to become a copy.
+        let is_copy = wanted.found.is_some_and(|found| found.links == 1);
+        let is_wanted = node.kind == NodeKind::File && (first.is_none() || is_copy);
         if !is_wanted || self.shared.was_passed_over(&wanted.path) {
             self.shared.progress(1, node.size, Some(&wanted.path));
             return Ok(());
@@ -512,13 +525,14 @@ impl<'a> Visitor<'a> {
     }
 
     /// Links, pipes, sockets and devices.
-    fn other(&mut self, wanted: &Wanted<'_, 'a>, node: &Node, group: Option<Arc<Group<'a>>>) {
+    fn special(&mut self, wanted: &Wanted<'_, 'a>, node: &Node, group: Option<Arc<Group<'a>>>) {
         let path = &wanted.path;
         if self.aim == Aim::Tell {
             self.shared.done(ItemAction::Restored, path);
         } else if let Some(folder) = wanted.place.folder() {
             self.drop_leftover(wanted);
-            let made = self.make_other(folder, wanted, node);
+            let at = (folder, wanted.name);
+            let made = special::make(self.shared, at, path, wanted.found.as_ref(), node);
             let made = self.shared.noted(path, "make it", made);
             if made.is_some() {
                 attributes::set_by_name(self.shared, folder, wanted.name, node, path);
@@ -530,23 +544,18 @@ impl<'a> Visitor<'a> {
         }
         self.shared.progress(1, 0, Some(path));
     }
+}
 
-    /// What has its name keeps it until there is something else to have it.
-    fn make_other(&self, folder: &Folder, wanted: &Wanted<'_, 'a>, node: &Node) -> io::Result<()> {
-        let Some(found) = wanted.found else { return make_other(folder, wanted.name, node) };
-        if is_same(folder, wanted.name, &found, node) {
-            return Ok(());
-        }
-        clear_folder(self.shared, folder, wanted.name, &found, &wanted.path)?;
-        if found.kind == Kind::File {
-            self.shared.replaced();
-        }
-        let name = self.shared.incomplete.name_of(&node.name);
-        let name = name.ok_or(io::ErrorKind::InvalidInput)?;
-        unlink(folder, &name)?;
-        make_other(folder, &name, node)?;
-        Ok(renameat(folder, name.as_c_str(), folder, wanted.name)?)
+/// A node with the name it has in the target.
+fn named(shared: &Shared<'_>, visit: &mut Visit<'_>, mut node: Node, is_told: bool) -> Node {
+    let Some((name, reason)) = visit.naming.give(&node.name) else { return node };
+    if is_told {
+        let path = visit.place.path().join(OsStr::from_bytes(&node.name));
+        let name = String::from_utf8_lossy(&name);
+        shared.problem(&path, format!("is called {name} here: {reason}"));
     }
+    node.name = name;
+    node
 }
 
 /// The same for no two nodes of which one's content would be wrong for the other.
@@ -563,30 +572,4 @@ fn sum_of_content(node: &Node) -> Id {
 /// Whether size and time are those of the snapshot.
 fn is_as_before(found: &Stat, node: &Node) -> bool {
     found.size == node.size && found.mtime == (node.mtime.seconds, node.mtime.nanoseconds)
-}
-
-/// Whether what is there is what is wanted already.
-fn is_same(folder: &Folder, name: &CStr, found: &Stat, node: &Node) -> bool {
-    match node.kind {
-        NodeKind::Symlink => {
-            let target = folder.link_target(name);
-            target.is_ok_and(|target| target.as_bytes() == node.link_target)
-        }
-        NodeKind::Fifo => found.kind == Kind::Pipe,
-        _ => false,
-    }
-}
-
-fn make_other(folder: &Folder, name: &CStr, node: &Node) -> io::Result<()> {
-    let mode = Mode::from_bits_truncate(unix_mode_of_go(node.mode) & 0o700);
-    let special = |kind| mknodat(folder, name, kind, mode, node.device as libc::dev_t);
-    let made = match node.kind {
-        NodeKind::Symlink => symlinkat(OsStr::from_bytes(&node.link_target), folder, name),
-        NodeKind::Fifo => mkfifoat(folder, name, mode),
-        NodeKind::BlockDevice => special(SFlag::S_IFBLK),
-        NodeKind::CharDevice => special(SFlag::S_IFCHR),
-        NodeKind::Socket => special(SFlag::S_IFSOCK),
-        _ => return Err(io::Error::other("the snapshot does not say what it is")),
-    };
-    Ok(made?)
 }
