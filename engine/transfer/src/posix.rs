@@ -9,7 +9,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::{Whence, lseek64};
+use nix::unistd::{UnlinkatFlags, Whence, lseek64, unlinkat};
 use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io;
@@ -153,6 +153,46 @@ impl Folder {
             other => other,
         };
         Ok(File::from(opened?))
+    }
+
+    /// A file in this one, to be changed where it lies.
+    pub(crate) fn file_to_change(&self, name: &CStr) -> io::Result<File> {
+        let flags = OFlag::O_RDWR
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_CLOEXEC
+            | OFlag::O_NONBLOCK
+            | OFlag::O_NOCTTY
+            | OFlag::O_LARGEFILE;
+        Ok(File::from(openat(&self.0, name, flags, Mode::empty())?))
+    }
+
+    /// Makes a file that is new and ours alone, removing what had its name before. Of its mode it
+    /// has what the process's mask leaves.
+    pub(crate) fn make_file(&self, name: &CStr, mode: u32) -> io::Result<File> {
+        let flags = OFlag::O_RDWR
+            | OFlag::O_CREAT
+            | OFlag::O_EXCL
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_CLOEXEC
+            | OFlag::O_LARGEFILE;
+        let mode = Mode::from_bits_truncate(mode & 0o777);
+        let made = match openat(&self.0, name, flags, mode) {
+            Err(Errno::EEXIST) => {
+                self.unlink(name)?;
+                openat(&self.0, name, flags, mode)
+            }
+            made => made,
+        };
+        Ok(File::from(made?))
+    }
+
+    /// Removes a name, if it is there. A folder is not removed.
+    pub(crate) fn unlink(&self, name: &CStr) -> io::Result<()> {
+        match unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(Errno::EISDIR) => Err(io::Error::other("a folder is in its place")),
+            Err(cause) => Err(cause.into()),
+        }
     }
 
     /// What the system knows about a name here.

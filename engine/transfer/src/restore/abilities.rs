@@ -6,7 +6,6 @@
 //! target itself is tried, not what is mounted below it.
 
 use super::incomplete::Incomplete;
-use super::place::{make_file, unlink};
 use crate::posix::{Folder, c_name};
 use nix::sys::stat::{Mode, fchmod};
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, fstatfs};
@@ -54,17 +53,17 @@ fn tried(folder: &Folder, incomplete: &Incomplete) -> io::Result<Abilities> {
     let name = incomplete.name_of(TRIED).ok_or_else(invalid)?;
     let other_case = c_name(&name.to_bytes().to_ascii_lowercase()).ok_or_else(invalid)?;
     let odd = incomplete.name_of(ODD).ok_or_else(invalid)?;
-    let file = make_file(folder, &name, 0o600)?;
+    let file = folder.make_file(&name, 0o600)?;
     let abilities = Abilities {
         tells_case: folder.stat(&other_case).is_err(),
         has_owners: fchown(&file, Some(Uid::from_raw(1)), Some(Gid::from_raw(1))).is_ok(),
         has_modes: fchmod(&file, Mode::from_bits_truncate(0o7600)).is_ok(),
-        takes_all_names: make_file(folder, &odd, 0o600).is_ok(),
+        takes_all_names: folder.make_file(&odd, 0o600).is_ok(),
     };
     if abilities.takes_all_names {
-        unlink(folder, &odd)?;
+        folder.unlink(&odd)?;
     }
-    unlink(folder, &name)?;
+    folder.unlink(&name)?;
     Ok(abilities)
 }
 

@@ -1,7 +1,6 @@
 //! A copy in place of a hard link, where the file system has none, or no more for this file.
 
 use super::attributes;
-use super::place::{make_file, unlink};
 use super::remove::clear_folder;
 use super::shared::Shared;
 use super::zeros;
@@ -46,7 +45,7 @@ pub(super) fn copy(
     }
     let unfinished = shared.incomplete.name_of(name.to_bytes());
     let unfinished = unfinished.ok_or(io::ErrorKind::InvalidInput)?;
-    let copied = make_file(to, &unfinished, 0o600).and_then(|made| {
+    let copied = to.make_file(&unfinished, 0o600).and_then(|made| {
         each_part(shared, &file, &mut |bytes, offset| {
             zeros::write_around(&made, bytes, offset).map(|()| true)
         })?;
@@ -55,7 +54,7 @@ pub(super) fn copy(
         Ok(renameat(to, unfinished.as_c_str(), to, name)?)
     });
     if copied.is_err() {
-        let _ = unlink(to, &unfinished);
+        let _ = to.unlink(&unfinished);
     }
     copied.map(|()| true)
 }

@@ -16,7 +16,7 @@ use super::attributes::{self, Had};
 use super::incomplete::name_of_torso;
 use super::links::{self, Group};
 use super::pieces::Piece;
-use super::place::{Place, make_file, open_to_change};
+use super::place::Place;
 use super::shared::Shared;
 use super::{ItemAction, zeros};
 use crate::mutex::lock;
@@ -162,7 +162,7 @@ impl<'a> RestoredFile<'a> {
             Base::Nothing => return None,
             Base::Leftover => {
                 let name = self.shared.incomplete.name_of(&self.node.name)?;
-                let file = open_to_change(folder, &name).ok()?;
+                let file = folder.file_to_change(&name).ok()?;
                 let found = Stat::of_open(file.as_fd()).ok()?;
                 // Ours has one name, or its second one was made when it was whole.
                 let is_ours = found.kind == Kind::File
@@ -173,7 +173,7 @@ impl<'a> RestoredFile<'a> {
             }
             Base::Found { is_mendable, .. } => (self.own_name()?, is_mendable),
         };
-        let opened = is_mendable.then(|| open_to_change(folder, &name)).and_then(Result::ok);
+        let opened = is_mendable.then(|| folder.file_to_change(&name)).and_then(Result::ok);
         let is_mendable = opened.is_some();
         let file = opened.or_else(|| folder.file(&name).ok())?;
         let found = Stat::of_open(file.as_fd()).ok()?;
@@ -261,7 +261,7 @@ impl<'a> RestoredFile<'a> {
             }
             _ => {
                 let mode = unix_mode_of_go(self.node.mode);
-                let file = Arc::new(make_file(folder, &name, mode)?);
+                let file = Arc::new(folder.make_file(&name, mode)?);
                 Ok(Output { file, name, is_new: true, is_mended: false })
             }
         }

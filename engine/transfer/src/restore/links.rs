@@ -5,7 +5,7 @@
 //! So no name of such a file is there before its content is. What waits for a file holds its folder
 //! open; the walk is never far ahead of what is being written, so these are few.
 
-use super::place::{Place, unlink};
+use super::place::Place;
 use super::remove;
 use super::shared::Shared;
 use super::{ItemAction, copies};
@@ -127,7 +127,7 @@ fn make_link(
     }
     remove::clear_folder(shared, to, name, &found, &described.path)?;
     let named = shared.incomplete.name_of(name.to_bytes()).ok_or(io::ErrorKind::InvalidInput)?;
-    unlink(to, &named)?;
+    to.unlink(&named)?;
     linkat(from, first, to, named.as_c_str(), AtFlags::empty())?;
     renameat(to, named.as_c_str(), to, name)?;
     Ok(true)

@@ -7,7 +7,7 @@
 
 use super::file::RestoredFile;
 use super::place::Place;
-use super::visit::Stopped;
+use super::shared::Stopped;
 use crate::index::Location;
 use crossbeam_channel::Sender;
 use engine_repository::Id;

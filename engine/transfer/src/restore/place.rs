@@ -12,11 +12,9 @@ use super::{ItemAction, Overwrite};
 use crate::posix::{Folder, Stat, c_name};
 use engine_repository::Node;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString};
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -172,46 +170,6 @@ fn opened(shared: &Shared<'_>, folder: Folder) -> io::Result<Opened> {
 fn hands_down(folder: &Folder) -> bool {
     let list = folder.as_file().and_then(|file| file.get_xattr("system.posix_acl_default"));
     list.is_ok_and(|list| list.is_some())
-}
-
-/// Makes a file that is new and ours alone, removing what had its name before. Of its mode it has
-/// what the process's mask leaves.
-pub(super) fn make_file(folder: &Folder, name: &CStr, mode: u32) -> io::Result<File> {
-    let flags = OFlag::O_RDWR
-        | OFlag::O_CREAT
-        | OFlag::O_EXCL
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_CLOEXEC
-        | OFlag::O_LARGEFILE;
-    let mode = Mode::from_bits_truncate(mode & 0o777);
-    let made = match nix::fcntl::openat(folder, name, flags, mode) {
-        Err(Errno::EEXIST) => {
-            unlink(folder, name)?;
-            nix::fcntl::openat(folder, name, flags, mode)
-        }
-        made => made,
-    };
-    Ok(File::from(made?))
-}
-
-/// Opens a file that is there, to be changed where it lies.
-pub(super) fn open_to_change(folder: &Folder, name: &CStr) -> io::Result<File> {
-    let flags = OFlag::O_RDWR
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_CLOEXEC
-        | OFlag::O_NONBLOCK
-        | OFlag::O_NOCTTY
-        | OFlag::O_LARGEFILE;
-    Ok(File::from(nix::fcntl::openat(folder, name, flags, Mode::empty())?))
-}
-
-/// Removes a name, if it is there. A folder is not removed.
-pub(super) fn unlink(folder: &Folder, name: &CStr) -> io::Result<()> {
-    match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(Errno::EISDIR) => Err(io::Error::other("a folder is in its place")),
-        Err(cause) => Err(cause.into()),
-    }
 }
 
 impl Drop for Place<'_> {

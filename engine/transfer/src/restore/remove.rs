@@ -3,7 +3,6 @@
 //! Links are removed, never followed; other file systems that are mounted below are left alone.
 
 use super::ItemAction;
-use super::place::unlink;
 use super::shared::Shared;
 use crate::Repository;
 use crate::names::{Cursor, Finder, Names, names_of};
@@ -88,7 +87,7 @@ fn remove_all(shared: &Shared<'_>, folder: &Folder, name: &CStr, path: &Path) ->
             unlinkat(folder, name, UnlinkatFlags::RemoveDir)?;
         }
     } else if !shared.is_dry() {
-        unlink(folder, name)?;
+        folder.unlink(name)?;
     }
     shared.count(|outcome| outcome.files_deleted += 1);
     shared.item(ItemAction::Deleted, path, 0);

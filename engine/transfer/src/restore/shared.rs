@@ -28,6 +28,9 @@ const ZEROS_MAX: usize = 64;
 /// Attributes that the file system refuses are told once per name, for so many names.
 const NAMES_TOLD_MAX: usize = 64;
 
+/// The restore ends early.
+pub(super) struct Stopped;
+
 /// How to treat what is there.
 #[derive(Debug, Clone)]
 pub(super) struct How {

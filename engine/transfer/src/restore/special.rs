@@ -1,6 +1,5 @@
 //! Symlinks, pipes, sockets and devices: what is not a folder and has no content.
 
-use super::place::unlink;
 use super::remove::clear_folder;
 use super::shared::Shared;
 use crate::posix::{Folder, Kind, Stat};
@@ -33,7 +32,7 @@ pub(super) fn make(
         shared.replaced();
     }
     let unfinished = shared.incomplete.name_of(&node.name).ok_or(io::ErrorKind::InvalidInput)?;
-    unlink(folder, &unfinished)?;
+    folder.unlink(&unfinished)?;
     make_anew(folder, &unfinished, node)?;
     Ok(renameat(folder, unfinished.as_c_str(), folder, name)?)
 }
@@ -65,7 +64,7 @@ fn make_anew(folder: &Folder, name: &CStr, node: &Node) -> io::Result<()> {
         // A driver that made an empty file of it and then wondered (exFAT by FUSE); a disk that
         // fails will say so again at the next file.
         Err(Errno::EIO) => {
-            let _ = unlink(folder, name);
+            let _ = folder.unlink(name);
             Err(io::Error::other("the file system knows no such thing"))
         }
         made => Ok(made?),

@@ -7,9 +7,9 @@ use super::file::{Aim, Base, MENDED_BYTES_MIN, Progress, RestoredFile};
 use super::links::{self, Answer, Group, Name};
 use super::naming::Naming;
 use super::pieces::{Gatherer, Piece};
-use super::place::{Place, unlink};
+use super::place::Place;
 use super::remove::{Before, clear_folder, remove_unexpected};
-use super::shared::Shared;
+use super::shared::{Shared, Stopped};
 use super::{ItemAction, Overwrite, special};
 use crate::TransferError;
 use crate::blobs::{Fetcher, TreeNodes, find};
@@ -49,9 +49,6 @@ pub(super) struct Seen<'a> {
     /// Names that are still to come, if all are in the snapshot.
     left: u64,
 }
-
-/// The restore ends early.
-pub(super) struct Stopped;
 
 /// One folder of the snapshot, while it is visited.
 struct Visit<'a> {
@@ -285,7 +282,7 @@ impl<'a> Visitor<'a> {
         if left && self.aim == Aim::Write {
             let name = self.shared.incomplete.name_of(wanted.name.to_bytes());
             if let Some((folder, name)) = wanted.place.folder().zip(name) {
-                let _ = unlink(folder, &name);
+                let _ = folder.unlink(&name);
             }
         }
     }
