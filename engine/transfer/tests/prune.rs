@@ -248,6 +248,32 @@ fn a_pack_that_is_needed_and_missing_or_damaged_stops_it_before_anything_is_remo
 }
 
 #[test]
+fn a_blob_that_is_to_be_moved_and_is_damaged_stops_it_and_nothing_is_removed() {
+    let place = Place::new();
+    let repository = with_waste(&place);
+    let folder = place.folder();
+    let packs = list_all(folder.as_ref(), FileKind::Pack).unwrap();
+    let (data, bytes) = *packs.iter().max_by_key(|(_, bytes)| *bytes).unwrap();
+    let name = Name::of(FileKind::Pack, data);
+    let sound = folder.read(name, bytes).unwrap();
+    let mut damaged = sound.clone();
+    // No blob of these files is as small as this.
+    damaged.iter_mut().step_by(10_000).for_each(|byte| *byte ^= 1);
+    folder.remove(name).unwrap();
+    folder.write(name, &damaged).unwrap();
+    let before = files(folder.as_ref());
+    let refused = prune_all(&repository).unwrap_err();
+    assert!(matches!(refused, TransferError::Damaged { .. }), "{refused}");
+    assert!(files(folder.as_ref()).is_superset(&before));
+    // Whoever has the pack elsewhere can put it back.
+    folder.remove(name).unwrap();
+    folder.write(name, &sound).unwrap();
+    assert!(prune_all(&repository).unwrap().packs_repacked >= 1);
+    must_be_whole(&place, &repository);
+    restic_must_agree(&place);
+}
+
+#[test]
 fn packs_no_index_names_go() {
     let place = Place::new();
     let repository = with_waste(&place);
