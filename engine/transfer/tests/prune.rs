@@ -2,7 +2,7 @@
 
 mod place;
 
-use engine_repository::FileKind;
+use engine_repository::{FileKind, Id};
 use engine_storage::testing::{Fault, Faulty};
 use engine_storage::{Name, Storage, list_all};
 use engine_transfer::{
@@ -271,6 +271,53 @@ fn a_blob_that_is_to_be_moved_and_is_damaged_stops_it_and_nothing_is_removed() {
     assert!(prune_all(&repository).unwrap().packs_repacked >= 1);
     must_be_whole(&place, &repository);
     restic_must_agree(&place);
+}
+
+/// Two packs with the same blobs, of which one is needed and another is not.
+fn with_everything_stored_twice(place: &Place) -> (Repository, Vec<Id>) {
+    let (source, folder) = (place.source(), place.folder());
+    for (name, seed) in [("kept", 1), ("old", 2)] {
+        fs::write(source.join(name), noise(300_000, seed)).unwrap();
+    }
+    let repository = place.init();
+    let mut snapshots = vec![back_up(&repository, &source).snapshot];
+    let (index, _) = list_all(folder.as_ref(), FileKind::Index).unwrap()[0];
+    let index = Name::of(FileKind::Index, index);
+    let bytes = folder.read(index, 1 << 20).unwrap();
+    folder.remove(index).unwrap();
+    let force = engine_transfer::BackupRequest {
+        parent: engine_transfer::ParentChoice::None,
+        ..place::request(&source)
+    };
+    let again = engine_transfer::backup(&repository, &force, &|_| {}, &Cancel::new()).unwrap();
+    snapshots.push(again.snapshot);
+    folder.write(index, &bytes).unwrap();
+    fs::remove_file(source.join("old")).unwrap();
+    back_up(&repository, &source);
+    let snapshots = snapshots.iter().map(ToString::to_string).collect();
+    forget(&repository, &ForgetRequest { snapshots, ..ForgetRequest::default() }).unwrap();
+    let packs = list_all(folder.as_ref(), FileKind::Pack).unwrap();
+    let large = packs.into_iter().filter(|(_, bytes)| *bytes > 600_000).map(|(pack, _)| pack);
+    (repository, large.collect())
+}
+
+#[test]
+fn of_a_blob_stored_twice_the_sound_copy_is_moved_whichever_that_is() {
+    let mut moved = 0;
+    for damaged in 0..2 {
+        let place = Place::new();
+        let (repository, packs) = with_everything_stored_twice(&place);
+        assert_eq!(packs.len(), 2);
+        let name = Name::of(FileKind::Pack, packs[damaged]);
+        let mut bytes = place.folder().read(name, 8 << 20).unwrap();
+        bytes.iter_mut().step_by(10_000).for_each(|byte| *byte ^= 1);
+        place.folder().remove(name).unwrap();
+        place.folder().write(name, &bytes).unwrap();
+        moved += prune_all(&repository).unwrap().packs_repacked;
+        must_be_whole(&place, &repository);
+        restic_must_agree(&place);
+    }
+    assert!(moved >= 2, "nothing had to be moved");
 }
 
 #[test]
