@@ -181,6 +181,34 @@ fn packs_are_needed(place: &Place, repository: &Repository) -> bool {
     (needed..needed + 5_000).contains(&bytes)
 }
 
+/// Stores everything a second time: the only index is away meanwhile.
+fn back_up_once_more(place: &Place, repository: &Repository) -> Id {
+    let folder = place.folder();
+    let (index, _) = list_all(folder.as_ref(), FileKind::Index).unwrap()[0];
+    let index = Name::of(FileKind::Index, index);
+    let bytes = folder.read(index, 1 << 20).unwrap();
+    folder.remove(index).unwrap();
+    let force = engine_transfer::BackupRequest {
+        parent: engine_transfer::ParentChoice::None,
+        ..place::request(&place.path("source"))
+    };
+    let done = engine_transfer::backup(repository, &force, &|_| {}, &Cancel::new()).unwrap();
+    folder.write(index, &bytes).unwrap();
+    done.snapshot
+}
+
+/// Flips a bit in every blob of a pack, none of which has less than 10,000 bytes. What was there
+/// before is given back.
+fn damage(folder: &dyn Storage, pack: Id) -> Vec<u8> {
+    let name = Name::of(FileKind::Pack, pack);
+    let sound = folder.read(name, 8 << 20).unwrap();
+    let mut damaged = sound.clone();
+    damaged.iter_mut().step_by(10_000).for_each(|byte| *byte ^= 1);
+    folder.remove(name).unwrap();
+    folder.write(name, &damaged).unwrap();
+    sound
+}
+
 #[test]
 fn of_blobs_stored_twice_one_copy_stays_and_a_pack_that_is_missing_is_no_longer_named() {
     let place = Place::new();
@@ -189,16 +217,7 @@ fn of_blobs_stored_twice_one_copy_stays_and_a_pack_that_is_missing_is_no_longer_
     back_up(&repository, &source);
     let folder = place.folder();
     let first_packs = list_all(folder.as_ref(), FileKind::Pack).unwrap();
-    let (index, _) = list_all(folder.as_ref(), FileKind::Index).unwrap()[0];
-    let name = Name::of(FileKind::Index, index);
-    let bytes = folder.read(name, 1 << 20).unwrap();
-    folder.remove(name).unwrap();
-    let force = engine_transfer::BackupRequest {
-        parent: engine_transfer::ParentChoice::None,
-        ..place::request(&source)
-    };
-    engine_transfer::backup(&repository, &force, &|_| {}, &Cancel::new()).unwrap();
-    folder.write(name, &bytes).unwrap();
+    back_up_once_more(&place, &repository);
     let template = place.path("template");
     copy(&place.path("repository"), &template);
     let done = prune_all(&repository).unwrap();
@@ -253,19 +272,14 @@ fn a_blob_that_is_to_be_moved_and_is_damaged_stops_it_and_nothing_is_removed() {
     let repository = with_waste(&place);
     let folder = place.folder();
     let packs = list_all(folder.as_ref(), FileKind::Pack).unwrap();
-    let (data, bytes) = *packs.iter().max_by_key(|(_, bytes)| *bytes).unwrap();
-    let name = Name::of(FileKind::Pack, data);
-    let sound = folder.read(name, bytes).unwrap();
-    let mut damaged = sound.clone();
-    // No blob of these files is as small as this.
-    damaged.iter_mut().step_by(10_000).for_each(|byte| *byte ^= 1);
-    folder.remove(name).unwrap();
-    folder.write(name, &damaged).unwrap();
+    let (data, _) = *packs.iter().max_by_key(|(_, bytes)| *bytes).unwrap();
+    let sound = damage(folder.as_ref(), data);
     let before = files(folder.as_ref());
     let refused = prune_all(&repository).unwrap_err();
     assert!(matches!(refused, TransferError::Damaged { .. }), "{refused}");
     assert!(files(folder.as_ref()).is_superset(&before));
     // Whoever has the pack elsewhere can put it back.
+    let name = Name::of(FileKind::Pack, data);
     folder.remove(name).unwrap();
     folder.write(name, &sound).unwrap();
     assert!(prune_all(&repository).unwrap().packs_repacked >= 1);
@@ -281,17 +295,7 @@ fn with_everything_stored_twice(place: &Place) -> (Repository, Vec<Id>) {
     }
     let repository = place.init();
     let mut snapshots = vec![back_up(&repository, &source).snapshot];
-    let (index, _) = list_all(folder.as_ref(), FileKind::Index).unwrap()[0];
-    let index = Name::of(FileKind::Index, index);
-    let bytes = folder.read(index, 1 << 20).unwrap();
-    folder.remove(index).unwrap();
-    let force = engine_transfer::BackupRequest {
-        parent: engine_transfer::ParentChoice::None,
-        ..place::request(&source)
-    };
-    let again = engine_transfer::backup(&repository, &force, &|_| {}, &Cancel::new()).unwrap();
-    snapshots.push(again.snapshot);
-    folder.write(index, &bytes).unwrap();
+    snapshots.push(back_up_once_more(place, &repository));
     fs::remove_file(source.join("old")).unwrap();
     back_up(&repository, &source);
     let snapshots = snapshots.iter().map(ToString::to_string).collect();
@@ -308,11 +312,7 @@ fn of_a_blob_stored_twice_the_sound_copy_is_moved_whichever_that_is() {
         let place = Place::new();
         let (repository, packs) = with_everything_stored_twice(&place);
         assert_eq!(packs.len(), 2);
-        let name = Name::of(FileKind::Pack, packs[damaged]);
-        let mut bytes = place.folder().read(name, 8 << 20).unwrap();
-        bytes.iter_mut().step_by(10_000).for_each(|byte| *byte ^= 1);
-        place.folder().remove(name).unwrap();
-        place.folder().write(name, &bytes).unwrap();
+        damage(place.folder().as_ref(), packs[damaged]);
         moved += prune_all(&repository).unwrap().packs_repacked;
         must_be_whole(&place, &repository);
         restic_must_agree(&place);
