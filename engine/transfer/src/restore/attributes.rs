@@ -7,7 +7,7 @@
 
 use super::shared::Shared;
 use crate::posix::{Folder, Stat};
-use engine_repository::tree::unix_mode_of_go;
+use engine_repository::tree::{ExtendedAttribute, go_mode_of_unix, unix_mode_of_go};
 use engine_repository::{Node, NodeKind, Time};
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, futimens, utimensat};
@@ -17,7 +17,7 @@ use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use xattr::FileExt;
 
@@ -74,22 +74,21 @@ pub(super) fn set_of_open(
 
 /// Gives a new file what another has, which is known to be right as far as it can be.
 pub(super) fn copy(shared: &Shared<'_>, (from, has): (&File, &Stat), to: &File, path: &Path) {
-    let owned = Stat::of_open(to.as_fd());
-    if owned.is_ok_and(|owned| (owned.uid, owned.gid) != (has.uid, has.gid)) {
-        let changed = fchown(to, Some(Uid::from_raw(has.uid)), Some(Gid::from_raw(has.gid)));
-        shared.owner_set(path, changed.map_err(io::Error::from));
-    }
+    let mut node = Node::new("", NodeKind::File);
+    (node.uid, node.gid) = (has.uid, has.gid);
+    (_, node.mode) = go_mode_of_unix(has.mode);
+    let (seconds, nanoseconds) = has.mtime;
+    node.mtime = Time { seconds, nanoseconds, offset_seconds: 0 };
+    node.atime = node.mtime;
     for name in from.list_xattr().into_iter().flatten() {
         if let Ok(Some(value)) = from.get_xattr(&name) {
-            shared.attribute_set(path, &name, to.set_xattr(&name, &value));
+            node.extended_attributes.push(ExtendedAttribute { name: name.into_vec(), value });
         }
     }
-    let set = fchmod(to, Mode::from_bits_truncate(has.mode & MODE_BITS));
-    shared.mode_set(path, set.map_err(io::Error::from));
-    let (seconds, nanoseconds) = has.mtime;
-    let mtime = stamp(&Time { seconds, nanoseconds, offset_seconds: 0 });
-    let set = futimens(to, &mtime, &mtime).map_err(io::Error::from);
-    shared.noted(path, "set the times", set);
+    let found = Stat::of_open(to.as_fd());
+    if let Some(found) = shared.noted(path, "read the attributes", found) {
+        set_of_open(shared, to, &found, &node, path, Had::None);
+    }
 }
 
 /// Removes attributes that the node has not. Says whether there were some. What the system itself

@@ -36,20 +36,15 @@ impl Naming {
         abilities: Abilities,
         names: impl FnOnce() -> Option<I>,
     ) -> Self {
-        let (folded_names, given) = (Vec::new(), HashSet::new());
-        let mut naming = Self { abilities, folded: folded_names, given, is_compared: true };
-        if !abilities.tells_case {
-            for name in names().into_iter().flatten() {
-                naming.is_compared = naming.folded.len() < COMPARED_MAX;
-                if !naming.is_compared {
-                    naming.folded = Vec::new();
-                    break;
-                }
-                naming.folded.push(sum_of(&folded(&name)));
-            }
-            naming.folded.sort_unstable();
+        let names = if abilities.tells_case { None } else { names() };
+        let names = names.into_iter().flatten().take(COMPARED_MAX + 1);
+        let mut folded: Vec<u64> = names.map(|name| sum_of(&folded(&name))).collect();
+        let is_compared = folded.len() <= COMPARED_MAX;
+        if !is_compared {
+            folded = Vec::new();
         }
-        naming
+        folded.sort_unstable();
+        Self { abilities, folded, given: HashSet::new(), is_compared }
     }
 
     /// What a thing is called here, and why, if not by its own name.
@@ -75,11 +70,11 @@ impl Naming {
 
     /// Whether a name that is there may be that of a thing of the snapshot, once all have names.
     pub(super) fn may_be_known(&self, name: &[u8]) -> bool {
-        if self.abilities.tells_case || !self.is_compared {
-            return !self.abilities.tells_case;
+        if self.abilities.tells_case {
+            return false;
         }
         let sum = sum_of(&folded(name));
-        self.folded.binary_search(&sum).is_ok() || self.given.contains(&sum)
+        !self.is_compared || self.folded.binary_search(&sum).is_ok() || self.given.contains(&sum)
     }
 
     fn is_double(&self, name: &[u8]) -> bool {
